@@ -1,0 +1,85 @@
+# fedmesh. `make` alone lists the targets. Nothing is needed but Go, make and git.
+
+GO       ?= go
+BIN      := $(CURDIR)/bin
+TOOLS    := $(CURDIR)/.bin
+GOLANGCI := $(TOOLS)/golangci-lint
+LINT_VERSION := v2.15.0
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+# The race detector needs a C compiler; without one the tests still run.
+RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
+
+# Modules of their own below this one.
+NESTED := $(patsubst %/go.mod,%,$(wildcard */go.mod */*/go.mod))
+
+# Tests that measure or need wall-clock time of their own run apart, without -race.
+PROCESS := ./mesh/meshtest/process
+SIM     := ./mesh/meshtest/sim
+
+SEED     ?= 1
+N        ?= 2000
+FUZZTIME ?= 30s
+ARGS     ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test vet race process nested tools lint fmt fuzz sim bench cover clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/fedmesh
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/fedmesh ./cmd/fedmesh
+
+run: build ## train on MNIST over three peers, killing one on the way (ARGS= for its flags)
+	cd examples/mnist && $(GO) run . --fedmesh $(BIN)/fedmesh $(ARGS)
+
+test: vet race process sim nested ## every test: vet, -race, real processes, 2,000 simulator seeds, nested modules
+
+vet:
+	$(GO) vet ./...
+
+race: ## all tests but the timed ones, under the race detector
+	@test -n "$(RACE)" || echo "no C compiler found: running without the race detector"
+	$(GO) test $(RACE) -timeout 9m $$($(GO) list ./... | grep -v '/meshtest/process')
+
+process: build ## real processes, killed and restarted at random
+	$(GO) test -count=1 -timeout 5m $(PROCESS)
+
+sim: ## the seeded simulator (SEED=1 N=2000)
+	$(GO) test -count=1 -timeout 60m $(SIM) -run '^TestSimulation$$' -sim.seed=$(SEED) -sim.n=$(N)
+
+nested:
+	@set -e; for m in $(NESTED); do echo "== $$m"; (cd $$m && $(GO) vet ./... && $(GO) test ./...); done
+
+$(GOLANGCI):
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+
+tools: $(GOLANGCI)
+
+lint: $(GOLANGCI) ## golangci-lint, here and in the nested modules
+	$(GOLANGCI) run ./...
+	@set -e; for m in $(NESTED); do echo "== $$m"; (cd $$m && $(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...); done
+
+fmt: $(GOLANGCI) ## gofumpt and goimports over everything
+	$(GOLANGCI) fmt
+	@set -e; for m in $(NESTED); do (cd $$m && $(GOLANGCI) fmt --config $(CURDIR)/.golangci.yml); done
+
+fuzz: ## each fuzz target for FUZZTIME (30s)
+	@set -e; for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
+	  done; \
+	done
+
+bench: build ## throughput of one peer and of three, as ratios
+	cd benchmarks && $(GO) run ./throughput --fedmesh $(BIN)/fedmesh $(ARGS)
+
+cover: ## coverage.html and the total
+	$(GO) test -coverpkg=./... -coverprofile=coverage.out $$($(GO) list ./... | grep -v '/meshtest/process')
+	$(GO) tool cover -html=coverage.out -o coverage.html
+	$(GO) tool cover -func=coverage.out | tail -1
+
+clean: ## remove what was built
+	rm -rf $(BIN) coverage.out coverage.html
