@@ -219,7 +219,7 @@ func (p *Problem) UnmarshalJSON(b []byte) error {
 		"type": &p.Type, "title": &p.Title, "status": &p.Status, "detail": &p.Detail, "instance": &p.Instance,
 	} {
 		if raw, ok := m[name]; ok {
-			_ = json.Unmarshal(raw, into) //nolint:errcheck // ignored by rule
+			_ = json.Unmarshal(raw, into)
 		}
 	}
 	for name, raw := range m {
@@ -237,7 +237,7 @@ func (p *Problem) write(w http.ResponseWriter, r *http.Request) {
 	if err != nil { // an extension that JSON cannot hold
 		bare := *p
 		bare.Extra = nil
-		body, _ = json.Marshal(&bare) //nolint:errcheck // strings and ints only
+		body, _ = json.Marshal(&bare)
 	}
 	h := w.Header()
 	for _, k := range []string{"Etag", "Last-Modified", "Cache-Control", "Content-Encoding", "Accept-Ranges", headerRound} {
@@ -252,15 +252,15 @@ func (p *Problem) write(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(p.Status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(append(body, '\n')) //nolint:errcheck // the client is gone
+		_, _ = w.Write(append(body, '\n'))
 	}
 }
 
 // readProblem makes a problem of an answer that is no success. It reads at most 64 KiB.
 func readProblem(resp *http.Response) *Problem {
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) //nolint:errcheck // what arrived is better than nothing
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	p := &Problem{}
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) //nolint:errcheck // then it is not ours
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if kind != "application/problem+json" || json.Unmarshal(body, p) != nil {
 		p = &Problem{Type: "about:blank", Detail: clip(strings.TrimSpace(string(body)))}
 	}

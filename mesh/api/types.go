@@ -82,15 +82,15 @@ type UpdateRef struct {
 // RoundInfo is one round of a session as the answering peer derives it.
 type RoundInfo struct {
 	Round      uint64             `json:"round"`
-	State      string             `json:"state"`                 // RoundOpen, RoundSettled or RoundFinal
-	Model      string             `json:"model"`                 // digest of its model, hex; empty while there is none
-	Inputs     string             `json:"inputs"`                // digest of what went into it, hex; empty while open
-	Updates    []UpdateInfo       `json:"updates"`               // in key order (combiner, id)
-	Weight     int64              `json:"weight"`                // sum of the weights
-	Metrics    map[string]float64 `json:"metrics,omitempty"`     // weighted means of the updates' metrics
-	Computed   map[string]string  `json:"computed"`              // peer name to the digest of the model it computed
-	WaitingFor []string           `json:"waiting_for,omitempty"` // names of the peers whose word is missing, sorted
-	Lost       []UpdateRef        `json:"lost,omitempty"`        // updates that left the round because no holder is left
+	State      string             `json:"state"`       // RoundOpen, RoundSettled or RoundFinal
+	Model      string             `json:"model"`       // digest of its model, hex; empty while there is none
+	Inputs     string             `json:"inputs"`      // digest of what went into it, hex; empty while open
+	Updates    []UpdateInfo       `json:"updates"`     // in key order (combiner, id)
+	Weight     int64              `json:"weight"`      // sum of the weights
+	Metrics    map[string]float64 `json:"metrics"`     // weighted means of the updates' metrics
+	Computed   map[string]string  `json:"computed"`    // peer name to the digest of the model it computed
+	WaitingFor []string           `json:"waiting_for"` // names of the peers whose word is missing, sorted
+	Lost       []UpdateRef        `json:"lost"`        // updates that left the round because no holder is left
 }
 
 // MeshInfo is the mesh as one peer sees it.
