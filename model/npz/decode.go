@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 
 	"github.com/klauspost/compress/flate"
 
@@ -40,7 +41,6 @@ func Decode(r io.Reader, lim model.Limits, sink model.Sink) error {
 		lim:   lim.WithDefaults(),
 		sink:  sink,
 		names: make(map[string]bool),
-		buf:   make([]byte, chunk),
 	}
 	d.left = d.lim.Bytes
 	for {
@@ -154,7 +154,7 @@ func (d *decoder) member() error {
 		return err
 	}
 	if m.method == methodDeflate {
-		n, err := io.ReadFull(src, d.buf[:1])
+		n, err := io.ReadFull(src, make([]byte, 1))
 		if n > 0 {
 			return fmt.Errorf("npz: %s: inflates to more than the %d bytes that its npy header and %s make: %w", where, total, t.Type(), model.ErrTooLarge)
 		}
@@ -175,7 +175,10 @@ func (d *decoder) isBF16(name string) bool {
 // input, so that it stops right behind the last byte of the compressed data.
 func (d *decoder) source(m member) io.Reader {
 	if m.method == methodStore {
-		return d.br
+		if m.known {
+			return io.LimitReader(d.br, int64(min(m.usize, math.MaxInt64)))
+		}
+		return d.br // up to what the npy header says
 	}
 	if r, ok := d.inflate.(flate.Resetter); ok {
 		_ = r.Reset(d.br, nil) // returns nil always
@@ -188,8 +191,11 @@ func (d *decoder) source(m member) io.Reader {
 // copy passes a tensor's bytes on and returns the checksum continued over them.
 func (d *decoder) copy(w io.Writer, src io.Reader, t model.Tensor, swap bool, crc uint32) (uint32, error) {
 	size := t.Bytes()
+	if n := min(size, chunk); int64(len(d.buf)) < n {
+		d.buf = make([]byte, n)
+	}
 	for todo := size; todo > 0; {
-		most := min(todo, chunk)
+		most := min(todo, int64(len(d.buf)))
 		least := min(most, minRead)
 		if swap {
 			least = most // whole elements

@@ -119,8 +119,6 @@ def main():
     write("bigendian.npz", npz({"a": a.astype(">f4"), "b": values((3,), np.dtype("i8")).astype(">i8"), "c": values((3,), np.dtype("f2")).astype(">f2")}))
     write("bigendian.safetensors", save({"a": a, "b": values((3,), np.dtype("i8")), "c": values((3,), np.dtype("f2"))}))
     write("fortran.npz", npz({"a": np.asfortranarray(a)}))
-    write("fortran1.npz", npz({"a": np.asfortranarray(a[:1].T), "b": np.asfortranarray(values((1, 1), f4))}))
-    write("fortran1.safetensors", save({"a": np.ascontiguousarray(a[:1].T), "b": values((1, 1), f4)}))
     write("object.npz", npz({"a": a, "bad": np.array([{"x": 1}, None], dtype=object)}))
     write("structured.npz", npz({"bad": np.zeros(2, dtype=[("x", "f4"), ("y", "i4")])}))
     write("complex.npz", npz({"bad": np.zeros(2, dtype="c8")}))
