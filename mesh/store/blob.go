@@ -83,7 +83,7 @@ func (w *Writer) Commit(ctx context.Context, d model.Digest, durable bool) error
 	durable = w.b.opts.Fsync == Always || durable && w.b.opts.Fsync == Auto
 	placed, err := w.place(ctx, d, durable)
 	if !placed {
-		w.b.discard(w.f, w.name)
+		w.b.drop(w.f, w.name)
 	}
 	switch {
 	case err != nil:
@@ -154,6 +154,6 @@ func (w *Writer) Abort() {
 	defer w.mu.Unlock()
 	if !w.spent {
 		w.spent = true
-		w.b.discard(w.f, w.name)
+		w.b.drop(w.f, w.name)
 	}
 }

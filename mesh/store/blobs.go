@@ -218,6 +218,17 @@ func digestOf(ctx context.Context, r io.Reader) (d model.Digest, err error) {
 	}
 }
 
+// drop does away with a temporary file. After Close the name may be another process's.
+func (b *Blobs) drop(f File, name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		_ = f.Close() // the next Open removes it
+		return
+	}
+	b.discard(f, name)
+}
+
 func (b *Blobs) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -43,6 +43,24 @@ func (m *memFS) begin(op, name string) error {
 	return nil
 }
 
+func (m *memFS) setFault(f func(op, name string) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fault = f
+}
+
+// failOnce makes the next operation op fail.
+func (m *memFS) failOnce(op string, err error) {
+	done := false
+	m.setFault(func(o, _ string) error {
+		if o != op || done {
+			return nil
+		}
+		done = true
+		return err
+	})
+}
+
 // killed returns what the next process finds after a kill of this one.
 func (m *memFS) killed() *memFS {
 	return m.copied(false, func(d *memDir) map[string]*memNode { return d.names }, func(n *memNode) []byte { return n.data })

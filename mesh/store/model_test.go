@@ -1,0 +1,158 @@
+package store_test
+
+import (
+	"bytes"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/fedmesh/fedmesh/mesh/store"
+	"github.com/fedmesh/fedmesh/model"
+)
+
+// machine holds a Dir on a memFS and what it should contain.
+type machine struct {
+	fs  *memFS
+	dir *store.Dir
+
+	recs   [][]byte
+	synced int                   // so many of them are durable
+	blobs  map[model.Digest]bool // durable or not
+	saved  int
+}
+
+func (m *machine) open(t *rapid.T) {
+	var err error
+	m.dir, err = store.Open("/data", store.Options{FS: m.fs, SegmentBytes: 300})
+	must(t, err)
+	got, err := replay(m.dir.Log())
+	must(t, err)
+	if len(got) < m.synced || len(got) > len(m.recs) {
+		t.Fatalf("%d records, %d were synced and %d written", len(got), m.synced, len(m.recs))
+	}
+	mustEqual(t, got, m.recs[:len(got)])
+	m.recs, m.synced = m.recs[:len(got)], len(got)
+	var saved int
+	if err := m.dir.LoadJSON("n", &saved); m.saved > 0 {
+		must(t, err)
+	}
+	if saved != m.saved {
+		t.Fatalf("loaded %d, saved %d", saved, m.saved)
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.fs.dirs["/data/blobs"].names)) {
+		if name[0] == '.' {
+			t.Fatalf("%s is left", name)
+		}
+	}
+}
+
+func (m *machine) powerLost(t *rapid.T) {
+	old := m.dir
+	m.fs = m.fs.powerLost(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)))
+	_ = old.Close() // on the file system of before, where it changes nothing any more
+	m.open(t)
+	for d, durable := range m.blobs {
+		if err := m.dir.Blobs().Verify(t.Context(), d); err != nil {
+			if durable {
+				t.Fatalf("durable blob: %v", err)
+			}
+			must(t, m.dir.Blobs().Remove(d))
+			delete(m.blobs, d)
+		}
+	}
+	for _, d := range m.dir.Blobs().List() {
+		if _, ok := m.blobs[d]; !ok { // removed before, which is not durable
+			must(t, m.dir.Blobs().Remove(d))
+		}
+	}
+	for d := range m.blobs {
+		m.blobs[d] = true // what a machine finds after a start it also finds later
+	}
+}
+
+func (m *machine) kill(t *rapid.T) {
+	old := m.dir
+	m.fs = m.fs.killed()
+	_ = old.Close()
+	recs := len(m.recs)
+	m.open(t)
+	if len(m.recs) != recs {
+		t.Fatalf("a kill lost records: %d of %d", len(m.recs), recs)
+	}
+}
+
+func (m *machine) commit(t *rapid.T) {
+	data := bytes.Repeat([]byte{rapid.Byte().Draw(t, "fill")}, rapid.IntRange(1, 100).Draw(t, "size"))
+	durable := rapid.Bool().Draw(t, "durable")
+	w, err := m.dir.Blobs().Create()
+	must(t, err)
+	_, err = w.Write(data)
+	must(t, err)
+	if rapid.IntRange(0, 3).Draw(t, "leave") == 0 {
+		return // a Writer that is neither committed nor aborted
+	}
+	must(t, w.Commit(t.Context(), model.Sum(data), durable))
+	m.blobs[model.Sum(data)] = durable || m.blobs[model.Sum(data)]
+}
+
+func (m *machine) check(t *rapid.T) {
+	var want []model.Digest
+	for d := range m.blobs {
+		want = append(want, d)
+		must(t, m.dir.Blobs().Verify(t.Context(), d))
+	}
+	slices.SortFunc(want, func(a, b model.Digest) int { return bytes.Compare(a[:], b[:]) })
+	if got := m.dir.Blobs().List(); !slices.Equal(got, want) {
+		t.Fatalf("blobs %v, want %v", got, want)
+	}
+	if last := m.dir.Log().Last(); last != uint64(len(m.recs)) {
+		t.Fatalf("last record %d, want %d", last, len(m.recs))
+	}
+}
+
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &machine{fs: newMemFS(), blobs: make(map[model.Digest]bool)}
+		m.open(t)
+		t.Cleanup(func() { _ = m.dir.Close() })
+		t.Repeat(map[string]func(*rapid.T){
+			"append": func(t *rapid.T) {
+				rec := rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(t, "rec")
+				pos, err := m.dir.Log().Append(rec)
+				must(t, err)
+				m.recs = append(m.recs, rec)
+				if pos != uint64(len(m.recs)) {
+					t.Fatalf("position %d of record %d", pos, len(m.recs))
+				}
+			},
+			"sync": func(t *rapid.T) {
+				pos := rapid.IntRange(0, len(m.recs)).Draw(t, "pos")
+				must(t, m.dir.Log().Sync(t.Context(), uint64(pos)))
+				m.synced = max(m.synced, pos)
+			},
+			"save": func(t *rapid.T) {
+				must(t, m.dir.SaveJSON("n", m.saved+1))
+				m.saved++
+			},
+			"commit": m.commit,
+			"remove": func(t *rapid.T) {
+				if list := m.dir.Blobs().List(); len(list) > 0 {
+					d := rapid.SampledFrom(list).Draw(t, "blob")
+					must(t, m.dir.Blobs().Remove(d))
+					delete(m.blobs, d)
+				}
+			},
+			"reopen": func(t *rapid.T) {
+				must(t, m.dir.Close())
+				m.synced = len(m.recs)
+				m.open(t)
+			},
+			"kill":      m.kill,
+			"powerlost": m.powerLost,
+			"":          m.check,
+		})
+	})
+}
