@@ -1,0 +1,115 @@
+//go:build unix
+
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+)
+
+// node is one process of a cluster, over all its starts.
+type node struct {
+	name        string
+	dir         string // the node's data
+	logFile     string // standard output and error of all starts
+	api, gossip *reservation
+	args        []string
+
+	mu     sync.Mutex
+	cmd    *exec.Cmd     // nil before the first start
+	done   chan struct{} // closed when cmd has been reaped
+	paused bool
+	starts int
+}
+
+// start runs the process. It must not be running.
+func (n *node) start(binary string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.running() {
+		return fmt.Errorf("process: %s runs already", n.name)
+	}
+	if err := errors.Join(n.api.release(), n.gossip.release()); err != nil {
+		return fmt.Errorf("process: %s: release its ports: %w", n.name, err)
+	}
+	out, err := os.OpenFile(n.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("process: %s: %w", n.name, err)
+	}
+	cmd := exec.Command(binary, n.args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = childAttr()
+	err = cmd.Start()
+	// The child has its own descriptor.
+	if err := errors.Join(err, out.Close()); err != nil {
+		return fmt.Errorf("process: start %s: %w", n.name, err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = cmd.Wait() // how it ended stands in cmd.ProcessState
+	}()
+	n.cmd, n.done, n.paused = cmd, done, false
+	n.starts++
+	return nil
+}
+
+// running says whether the process has been started and not yet reaped.
+// n.mu must be held.
+func (n *node) running() bool {
+	if n.cmd == nil {
+		return false
+	}
+	select {
+	case <-n.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// signal sends a signal to the running process and returns a channel that is
+// closed when the process has ended. os.Process refuses to signal a process
+// that was reaped, so none but our own child can be hit.
+func (n *node) signal(s syscall.Signal) (<-chan struct{}, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.running() {
+		return nil, fmt.Errorf("process: %s does not run", n.name)
+	}
+	if err := n.cmd.Process.Signal(s); err != nil {
+		return nil, fmt.Errorf("process: send %v to %s: %w", s, n.name, err)
+	}
+	switch s {
+	case syscall.SIGSTOP:
+		n.paused = true
+	case syscall.SIGCONT:
+		n.paused = false
+	}
+	return n.done, nil
+}
+
+// pid is the process id of the last start, 0 before the first.
+func (n *node) pid() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd == nil {
+		return 0
+	}
+	return n.cmd.Process.Pid
+}
+
+// state is what a caller may want to know, at one moment.
+func (n *node) state() (running, paused bool, exit string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	running = n.running()
+	if !running && n.cmd != nil {
+		exit = n.cmd.ProcessState.String()
+	}
+	return running, running && n.paused, exit
+}
