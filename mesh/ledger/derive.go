@@ -1,0 +1,275 @@
+package ledger
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+
+	"github.com/fedmesh/fedmesh/model"
+)
+
+// MaxWeight bounds the weight of one update and the total weight of a round, so that exact sums stay in range.
+const MaxWeight = 1<<38 - 1
+
+// round is the state after a round. What it holds is never changed once derived; deriving again replaces it.
+type round struct {
+	members []LogID
+	cut     Vector
+	content []*UpdateHeld // by key
+	marks   []Mark        // of content
+	waiting []pending     // appeared, in no round yet; by key
+	inputs  model.Digest
+	closing bool // SessionClosed lies inside the cut
+}
+
+// pending is an update that appeared inside a cut and is in no round yet.
+type pending struct {
+	update *UpdateHeld
+	lost   uint64 // the round that lost it; 0 when it may be placed
+}
+
+func (r *round) pending(key Key) *pending {
+	i, ok := slices.BinarySearchFunc(r.waiting, key, func(p pending, k Key) int { return p.update.Key().Compare(k) })
+	if !ok {
+		return nil
+	}
+	return &r.waiting[i]
+}
+
+// derive brings the rounds up to date with the entries. It is a pure function of the set of admitted entries.
+func (s *Session) derive() {
+	if len(s.rounds) == 0 {
+		s.rounds = []*round{s.start()}
+		s.dirty = 1
+	}
+	if s.dirty < len(s.rounds) {
+		for _, r := range s.rounds[s.dirty:] {
+			for _, u := range r.content {
+				delete(s.placed, u.Key())
+			}
+		}
+		s.rounds = s.rounds[:s.dirty]
+	}
+	for {
+		n := uint64(len(s.rounds))
+		members := s.membersOf(n)
+		cut, ok := s.cutOf(n, members)
+		if !ok {
+			break
+		}
+		r := s.step(n, members, cut)
+		s.rounds = append(s.rounds, r)
+		for _, u := range r.content {
+			s.placed[u.Key()] = n
+		}
+	}
+	s.dirty = len(s.rounds) + 1
+	for s.final+1 < uint64(len(s.rounds)) && s.settledForEver(s.final+1) {
+		s.final++
+	}
+}
+
+// start is the state before round 1.
+func (s *Session) start() *round {
+	cut := Vector{}
+	for _, m := range s.opened.Members {
+		cut[m] = 1
+	}
+	e := newEncoder()
+	e.text("fedmesh/inputs")
+	e.sum(s.key)
+	return &round{cut: cut, inputs: model.Sum(e.buf.Bytes())}
+}
+
+// membersOf returns the members of round n, which must be at most one past the last derived.
+func (s *Session) membersOf(n uint64) []LogID {
+	before := s.rounds[n-1]
+	from := Vector{}
+	if n >= 2 {
+		from = s.rounds[n-2].cut
+	}
+	return s.ledger.peers.members(before.members, from, before.cut)
+}
+
+// cutOf joins the seals of a round's members to the cut before; ok is false while there are none.
+func (s *Session) cutOf(n uint64, members []LogID) (cut Vector, ok bool) {
+	cut = s.rounds[n-1].cut.Clone()
+	for _, m := range members {
+		if seal, sealed := s.sealOf(m, n, members); sealed {
+			cut.Join(seal.cut)
+			ok = true
+		}
+	}
+	return cut, ok
+}
+
+// step derives round n from the one before it and its cut.
+func (s *Session) step(n uint64, members []LogID, cut Vector) *round {
+	before := s.rounds[n-1]
+	r := &round{members: members, cut: cut, closing: before.closing}
+	for _, ref := range s.closed {
+		r.closing = r.closing || cut.Holds(ref)
+	}
+	g := s.gather(n, members, cut)
+	// The rounds that close a session count whatever there is.
+	if len(g.combiners) >= int(s.opened.Config.MinCombiners) || before.closing {
+		r.content = g.chosen
+		for _, u := range g.chosen {
+			r.marks = append(r.marks, MarkOf(u))
+			delete(g.waiting, u.Key())
+		}
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(g.waiting), Key.Compare) {
+		r.waiting = append(r.waiting, pending{update: g.waiting[key], lost: g.lost[key]})
+	}
+
+	e := newEncoder()
+	e.sum(before.inputs)
+	e.uint(n)
+	e.array(len(r.content))
+	for _, u := range r.content {
+		u.encode(e)
+	}
+	r.inputs = model.Sum(e.buf.Bytes())
+	return r
+}
+
+// gathered is what a round has to choose from, and what it would choose if it needed no minimum of combiners.
+type gathered struct {
+	waiting   map[Key]*UpdateHeld // all that appeared and is in no round
+	lost      map[Key]uint64      // those of them that may not be placed, with the round that lost them
+	chosen    []*UpdateHeld       // by key
+	combiners map[string]bool     // of chosen
+}
+
+func (s *Session) gather(n uint64, members []LogID, cut Vector) gathered {
+	before := s.rounds[n-1]
+	g := gathered{waiting: map[Key]*UpdateHeld{}, lost: map[Key]uint64{}, combiners: map[string]bool{}}
+	for _, p := range before.waiting {
+		g.waiting[p.update.Key()] = p.update
+		if p.lost > 0 {
+			g.lost[p.update.Key()] = p.lost
+		}
+	}
+	for key := range s.appear(before.cut, cut, g.waiting) {
+		delete(g.lost, key) // held anew: it returns
+	}
+	var total uint64
+	full := false
+	for _, key := range slices.SortedFunc(maps.Keys(g.waiting), Key.Compare) {
+		u := g.waiting[key]
+		if g.lost[key] > 0 || u.BaseRound >= n {
+			continue
+		}
+		if s.isLost(u, n, members) {
+			g.lost[key] = n
+			continue
+		}
+		if full = full || total+u.Weight > MaxWeight; full {
+			continue
+		}
+		total += u.Weight
+		g.chosen = append(g.chosen, u)
+		g.combiners[u.Combiner] = true
+	}
+	return g
+}
+
+// appear adds to waiting the updates that are first held between the two cuts, the canonically smaller of two contents, and
+// returns the keys of all that are held anew there.
+func (s *Session) appear(from, cut Vector, waiting map[Key]*UpdateHeld) map[Key]bool {
+	anew := map[Key]bool{}
+	fresh := map[Key]*UpdateHeld{}
+	for log, to := range cut {
+		for _, h := range s.heldIn(log, from[log], to) {
+			key := h.update.Key()
+			if _, placed := s.placed[key]; placed {
+				continue
+			}
+			anew[key] = true
+			if waiting[key] == nil {
+				fresh[key] = smaller(fresh[key], h.update)
+			}
+		}
+	}
+	maps.Copy(waiting, fresh)
+	return anew
+}
+
+// heldIn returns a log's UpdateHeld entries of this session with from < seq ≤ to.
+func (s *Session) heldIn(log LogID, from, to uint64) []heldAt {
+	all := s.held[log]
+	at := func(seq uint64) int {
+		i, _ := slices.BinarySearchFunc(all, seq+1, func(h heldAt, seq uint64) int { return compareUint(h.seq, seq) })
+		return i
+	}
+	lo, hi := at(from), at(to)
+	if lo >= hi {
+		return nil
+	}
+	return all[lo:hi]
+}
+
+// isLost reports whether some member's UpdateLost takes the update out of round n. The word of a member that had itself
+// computed the round with that update, or had skipped the round, does not count: a round that is final for somebody then
+// has every member's word against any later loss.
+func (s *Session) isLost(u *UpdateHeld, n uint64, members []LogID) bool {
+	if len(s.lost[n]) == 0 {
+		return false
+	}
+	mark := MarkOf(u)
+	for _, l := range s.lost[n] {
+		if l.key != u.Key() || !slices.Contains(members, l.ref.Log) || s.ledger.peers.void(l.ref.Log, l.ref.Seq, members) {
+			continue
+		}
+		if seq, ok := s.skipped(l.ref.Log, n, members); ok && seq < l.ref.Seq {
+			continue
+		}
+		if slices.ContainsFunc(s.computed[n][l.ref.Log], func(c computedAt) bool {
+			return c.seq < l.ref.Seq && c.body.Has(mark)
+		}) {
+			continue
+		}
+		return true
+	}
+	return false
+}
+
+// settledForEver reports whether round n is final, given that all before it are: every member that is waited for has sealed
+// it and has computed it from the present inputs, or skipped it.
+func (s *Session) settledForEver(n uint64) bool {
+	return len(s.waitingFor(n)) == 0
+}
+
+// waitingFor returns the members that keep a derived round from being final.
+func (s *Session) waitingFor(n uint64) []LogID {
+	r := s.rounds[n]
+	var out []LogID
+	for _, m := range r.members {
+		if s.ledger.peers.hasLeft(m, nil) || s.ledger.peers.forgotten(m, r.members) {
+			continue
+		}
+		if _, sealed := s.sealOf(m, n, r.members); sealed {
+			if _, skipped := s.skipped(m, n, r.members); skipped || s.has(m, n, r.inputs, r.members) {
+				continue
+			}
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// MarkOf returns the mark by which computations name an update.
+func MarkOf(u *UpdateHeld) (m Mark) {
+	d := model.Sum(bodyBytes(u))
+	copy(m[:], d[:])
+	return m
+}
+
+// smaller returns the canonically smaller of two updates; a may be nil.
+func smaller(a, b *UpdateHeld) *UpdateHeld {
+	if a == nil || bytes.Compare(bodyBytes(b), bodyBytes(a)) < 0 {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,241 @@
+package ledger
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Errors of Ledger.Add.
+var (
+	// ErrForked means that one log has two different entries under one number: its data directory was copied, and two peers
+	// write it.
+	ErrForked = errors.New("ledger: log forked")
+	// ErrFull means that too many entries of one log wait for what they name; they must be sent again later.
+	ErrFull = errors.New("ledger: too many entries wait for admission")
+)
+
+// maxWaiting bounds the entries of one log that wait outside the ledger.
+const maxWaiting = 1 << 14
+
+// Ledger is a set of logs and what is derived from it. Merging two ledgers is adding the entries of one to the other, in any
+// order and any number of times. A Ledger is not safe for concurrent use; it has no clock and does no I/O.
+type Ledger struct {
+	logs     map[LogID]*journal
+	vector   Vector
+	outside  map[LogID]map[uint64]*Entry // not yet admitted, by sequence number
+	sessions map[SessionKey]*Session
+	peers    peers
+}
+
+// journal is the admitted part of one log.
+type journal struct {
+	entries []*Entry
+}
+
+// New returns an empty ledger.
+func New() *Ledger {
+	return &Ledger{
+		logs:     map[LogID]*journal{},
+		vector:   Vector{},
+		outside:  map[LogID]map[uint64]*Entry{},
+		sessions: map[SessionKey]*Session{},
+		peers:    newPeers(),
+	}
+}
+
+// Vector returns how much of each log is admitted. The caller must not change it, and it changes with the ledger.
+func (l *Ledger) Vector() Vector { return l.vector }
+
+// Entry returns the admitted entry at ref, or nil.
+func (l *Ledger) Entry(ref Ref) *Entry {
+	j := l.logs[ref.Log]
+	if j == nil || ref.Seq == 0 || ref.Seq > uint64(len(j.entries)) {
+		return nil
+	}
+	return j.entries[ref.Seq-1]
+}
+
+// Range returns the admitted entries of a log with from < seq ≤ to. The slice is shared: read only.
+func (l *Ledger) Range(log LogID, from, to uint64) []*Entry {
+	j := l.logs[log]
+	if j == nil {
+		return nil
+	}
+	to = min(to, uint64(len(j.entries)))
+	if from >= to {
+		return nil
+	}
+	return j.entries[from:to]
+}
+
+// Outside counts the entries that wait for what they name.
+func (l *Ledger) Outside() int {
+	n := 0
+	for _, w := range l.outside {
+		n += len(w)
+	}
+	return n
+}
+
+// OutsideOf returns the entries of a log that wait, ascending. A peer that asks for its own log counts them in.
+func (l *Ledger) OutsideOf(log LogID) []*Entry {
+	w := l.outside[log]
+	out := make([]*Entry, 0, len(w))
+	for _, seq := range slices.Sorted(maps.Keys(w)) {
+		out = append(out, w[seq])
+	}
+	return out
+}
+
+// Wanting returns, for every entry that waits at the head of its log, the first thing it waits for.
+func (l *Ledger) Wanting() Vector {
+	want := Vector{}
+	for log, w := range l.outside {
+		next := l.vector[log] + 1
+		e := w[next]
+		if e == nil { // a gap: ask for what lies before the first that waits
+			want.Join(Vector{log: slices.Min(slices.Collect(maps.Keys(w))) - 1})
+			continue
+		}
+		e.Body.needs(func(log LogID, seq uint64) {
+			if seq > l.vector[log] {
+				want.Join(Vector{log: seq})
+			}
+		})
+	}
+	return want
+}
+
+// Add merges one entry and returns the entries that became admitted by it, in an order in which they may be added to an
+// empty ledger. An entry that is known already changes nothing.
+func (l *Ledger) Add(e *Entry) ([]*Entry, error) {
+	if have := l.Entry(e.Ref()); have != nil {
+		if have.Digest != e.Digest {
+			return nil, fmt.Errorf("%w: two contents for %s/%d", ErrForked, e.Log, e.Seq)
+		}
+		return nil, nil
+	}
+	w := l.outside[e.Log]
+	if w == nil {
+		w = map[uint64]*Entry{}
+		l.outside[e.Log] = w
+	}
+	if have := w[e.Seq]; have != nil && have.Digest != e.Digest {
+		return nil, fmt.Errorf("%w: two contents for %s/%d", ErrForked, e.Log, e.Seq)
+	}
+	if len(w) >= maxWaiting && w[e.Seq] == nil {
+		return nil, fmt.Errorf("%w: log %s", ErrFull, e.Log.Short())
+	}
+	w[e.Seq] = e
+	return l.settle(e.Log)
+}
+
+// settle admits what can be admitted after something arrived for log.
+func (l *Ledger) settle(log LogID) ([]*Entry, error) {
+	var admitted []*Entry
+	todo := []LogID{log}
+	for len(todo) > 0 {
+		log, todo = todo[0], todo[1:]
+		n := len(admitted)
+		for {
+			e := l.outside[log][l.vector[log]+1]
+			if e == nil || !l.ready(e) {
+				break
+			}
+			delete(l.outside[log], e.Seq)
+			if err := l.admit(e); err != nil {
+				return admitted, err
+			}
+			admitted = append(admitted, e)
+		}
+		if len(l.outside[log]) == 0 {
+			delete(l.outside, log)
+		}
+		if len(admitted) > n { // others may have waited for these
+			todo = slices.SortedFunc(maps.Keys(l.outside), LogID.Compare)
+		}
+	}
+	return admitted, nil
+}
+
+// ready reports whether everything that e names is held (causal admission).
+func (l *Ledger) ready(e *Entry) bool {
+	ok := true
+	e.Body.needs(func(log LogID, seq uint64) {
+		// An entry may name earlier entries of its own log.
+		if seq > l.vector[log] {
+			ok = false
+		}
+	})
+	return ok
+}
+
+func (l *Ledger) admit(e *Entry) error {
+	j := l.logs[e.Log]
+	if j == nil {
+		j = &journal{}
+		l.logs[e.Log] = j
+	}
+	if n := len(j.entries); n > 0 && j.entries[n-1].Digest != e.Prev {
+		return fmt.Errorf("%w: %s/%d does not follow what is held of that log", ErrForked, e.Log, e.Seq)
+	}
+	j.entries = append(j.entries, e)
+	l.vector[e.Log] = e.Seq
+	l.index(e)
+	return nil
+}
+
+// Append adds the next entry of a log that the caller owns. It fails when the body names what is not held, which its author
+// cannot have meant, and when the log has ended.
+func (l *Ledger) Append(log LogID, body Body) (*Entry, error) {
+	seq := l.vector[log] + 1
+	var e *Entry
+	if last := l.Entry(Ref{Log: log, Seq: seq - 1}); last != nil {
+		if last.Body.Kind() == KindPeerLeft {
+			return nil, fmt.Errorf("ledger: log %s has ended: its peer left", log.Short())
+		}
+		e = NewEntry(log, seq, last.Digest, body)
+	} else {
+		e = NewEntry(log, seq, zeroDigest, body)
+	}
+	if len(e.Raw) > MaxEntry {
+		return nil, fmt.Errorf("ledger: entry of %d bytes is over the limit of %d", len(e.Raw), MaxEntry)
+	}
+	if !l.ready(e) {
+		return nil, fmt.Errorf("ledger: %s/%d names entries that are not held", log.Short(), seq)
+	}
+	if err := l.admit(e); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Session returns a session by key, or nil when its opening is not held.
+func (l *Ledger) Session(key SessionKey) *Session {
+	s := l.sessions[key]
+	if s == nil || s.opened == nil {
+		return nil
+	}
+	s.derive()
+	return s
+}
+
+// Sessions returns all sessions, by name and then key.
+func (l *Ledger) Sessions() []*Session {
+	var out []*Session
+	for key := range l.sessions {
+		if s := l.Session(key); s != nil {
+			out = append(out, s)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Session) int {
+		if a.Name() != b.Name() {
+			return compareStrings(a.Name(), b.Name())
+		}
+		return bytes.Compare(a.key[:], b.key[:])
+	})
+	return out
+}

@@ -1,0 +1,239 @@
+package ledger
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/fedmesh/fedmesh/model"
+)
+
+// Replica is what one peer decides: when it seals a round, when it waits no longer for other seals, which model it needs
+// next, what it gives up as lost. It owns one log of its ledger. Like the ledger it has no clock and does no I/O; it is
+// driven as follows, from one goroutine at a time.
+//
+//   - Whatever arrives from other peers goes to Ledger().Add.
+//   - Tick is called after anything changed and when the time it last returned has come. The entries it returns, and those of
+//     Append, must be durable, in the order they were appended, before anybody else sees them.
+//   - Every Work that Tick returns describes the model needed next in one session. The driver takes it from a peer or computes
+//     it, then calls HoldModel or Computed; when neither can be done, it calls Missing. Work is returned again at each Tick
+//     until it is done or no longer wanted: the driver runs one piece a session at a time.
+type Replica struct {
+	ledger   *Ledger
+	self     LogID
+	alive    map[LogID]bool
+	synced   bool
+	models   map[model.Digest]bool
+	results  map[model.Digest]model.Digest // inputs → model, as computed here
+	sessions map[SessionKey]*local
+}
+
+// local is what a peer knows of one session by itself. None of it is shared, and all of it may be lost.
+type local struct {
+	have     int64 // the last round whose model is here; -1: not even the seed
+	opened   uint64
+	openedAt Time
+	sealed   map[uint64]Time // when a seal for a round was first known here
+	missing  map[Key]Time    // updates of the next round that nobody delivers, since when
+	missFor  model.Digest    // the inputs they are missing for
+}
+
+// Ready is what a Tick asks of the driver.
+type Ready struct {
+	Entries []*Entry // appended by this Tick, in order
+	Work    []Work   // by session key
+	Wake    Time     // when to call Tick again at the latest, if WakeSet
+	WakeSet bool
+}
+
+// Work describes the model that a session needs next here: computed from the round's content and the model before it, or
+// taken, this or a later one, from a peer that has it. For a session whose seed is not here, Round is 0 and the seed can only be
+// taken.
+type Work struct {
+	Session  SessionKey
+	Round    Round
+	Previous model.Digest // the model of the round before
+	Takes    []Take       // latest round first
+}
+
+// Take is a model that others have.
+type Take struct {
+	Round   uint64
+	Inputs  model.Digest
+	Model   model.Digest
+	Holders []LogID // not taken for dead, ascending
+}
+
+// NewReplica returns the replica of the peer that writes the log self.
+func NewReplica(l *Ledger, self LogID) *Replica {
+	return &Replica{
+		ledger: l, self: self, alive: map[LogID]bool{}, models: map[model.Digest]bool{},
+		results: map[model.Digest]model.Digest{}, sessions: map[SessionKey]*local{},
+	}
+}
+
+// Ledger returns the ledger.
+func (r *Replica) Ledger() *Ledger { return r.ledger }
+
+// Self returns the id of the replica's own log.
+func (r *Replica) Self() LogID { return r.self }
+
+// Append appends a fact to the replica's own log.
+func (r *Replica) Append(body Body) (*Entry, error) { return r.ledger.Append(r.self, body) }
+
+// SetAlive replaces the set of logs whose peers are not taken for dead. The replica's own is always in it.
+func (r *Replica) SetAlive(logs []LogID) {
+	r.alive = map[LogID]bool{r.self: true}
+	for _, log := range logs {
+		r.alive[log] = true
+	}
+}
+
+// SetSynced says whether the replica has exchanged vectors with the others since it started, or since it was stalled. Until then
+// it seals nothing.
+func (r *Replica) SetSynced(ok bool) { r.synced = ok }
+
+// HoldModel says that a model's bytes are here.
+func (r *Replica) HoldModel(d model.Digest) { r.models[d] = true }
+
+// DropModel says that a model's bytes are no longer here.
+func (r *Replica) DropModel(d model.Digest) {
+	delete(r.models, d)
+	maps.DeleteFunc(r.results, func(_, m model.Digest) bool { return m == d })
+}
+
+// HoldsModel reports whether a model's bytes are here.
+func (r *Replica) HoldsModel(d model.Digest) bool { return r.models[d] }
+
+// Computed says that the model d was computed here from these inputs, and that its bytes are here.
+func (r *Replica) Computed(inputs, d model.Digest) {
+	r.results[inputs] = d
+	r.models[d] = true
+}
+
+// Missing says which updates, of all that a piece of work asked for, nobody delivers at this time; none when all were.
+func (r *Replica) Missing(session SessionKey, inputs model.Digest, keys []Key, now Time) {
+	ls := r.local(session)
+	old := ls.missing
+	if ls.missFor != inputs {
+		old = nil
+	}
+	ls.missFor, ls.missing = inputs, map[Key]Time{}
+	for _, k := range keys {
+		since, ok := old[k]
+		if !ok {
+			since = now
+		}
+		ls.missing[k] = since
+	}
+}
+
+func (r *Replica) local(key SessionKey) *local {
+	ls := r.sessions[key]
+	if ls == nil {
+		ls = &local{have: -1, sealed: map[uint64]Time{}}
+		r.sessions[key] = ls
+	}
+	return ls
+}
+
+// Current returns the last round whose model is here, and the model; ok is false while not even the seed is.
+func (r *Replica) Current(s *Session) (round uint64, d model.Digest, ok bool) {
+	ls := r.local(s.key)
+	for n := min(ls.have, int64(s.Open())-1); n >= 0; n-- {
+		if d, ok := r.modelOf(s, uint64(n)); ok {
+			return uint64(n), d, true
+		}
+	}
+	return 0, d, false
+}
+
+// ModelOf returns the model of a round if its bytes are here.
+func (r *Replica) ModelOf(s *Session, n uint64) (d model.Digest, ok bool) {
+	if n >= s.Open() {
+		return d, false
+	}
+	return r.modelOf(s, n)
+}
+
+// Accepting reports whether a session still takes new updates here: not once its last round is sealed.
+func (r *Replica) Accepting(s *Session) bool {
+	_, last := s.Closing()
+	return last == 0 || !s.Sealed(r.self, last)
+}
+
+// Alive reports whether a log's peer is not taken for dead.
+func (r *Replica) Alive(log LogID) bool { return log == r.self || r.alive[log] }
+
+// Tick makes all decisions that are due.
+func (r *Replica) Tick(now Time) Ready {
+	var ready Ready
+	r.acknowledge(&ready)
+	keys := slices.SortedFunc(maps.Keys(r.ledger.sessions), compareDigests)
+	for _, key := range keys {
+		if s := r.ledger.Session(key); s != nil {
+			r.tick(s, now, &ready)
+		}
+	}
+	return ready
+}
+
+func (r *Replica) tick(s *Session, now Time, ready *Ready) {
+	ls := r.local(s.key)
+	for {
+		s.derive()
+		r.advance(s, ls, now)
+		if r.account(s, ls, ready) || r.seal(s, ls, now, ready) || r.giveUp(s, ls, now, ready) || r.holdAnew(s, ready) {
+			continue
+		}
+		break
+	}
+	if w, ok := r.work(s, ls, now, ready); ok {
+		ready.Work = append(ready.Work, w)
+	}
+}
+
+func (r *Replica) say(body Body, ready *Ready) bool {
+	e, err := r.Append(body)
+	if err != nil { // the log has ended: the peer is leaving and decides nothing more
+		return false
+	}
+	ready.Entries = append(ready.Entries, e)
+	return true
+}
+
+func (ready *Ready) wake(at Time) {
+	if !ready.WakeSet || at < ready.Wake {
+		ready.Wake, ready.WakeSet = at, true
+	}
+}
+
+// acknowledge agrees to proposals of forgetting, but to none of a peer that this one has agreed to forget: two operators on the
+// two sides of a partition cannot forget each other.
+func (r *Replica) acknowledge(ready *Ready) {
+	ps := &r.ledger.peers
+	if len(ps.joined[r.self]) == 0 || ps.hasLeft(r.self, nil) {
+		return
+	}
+	for i := range ps.proposals {
+		q := &ps.proposals[i]
+		if _, done := q.acks[r.self]; done || slices.Contains(q.targets, r.self) || r.against(q.ref.Log) {
+			continue
+		}
+		upto := Vector{}
+		for _, t := range q.targets {
+			if n := r.ledger.vector[t]; n > 0 {
+				upto[t] = n
+			}
+		}
+		r.say(&ForgetAcknowledged{Proposal: q.ref, Upto: upto}, ready)
+	}
+}
+
+// against reports whether this peer has acknowledged a proposal that targets a log, and the log has not returned since.
+func (r *Replica) against(log LogID) bool {
+	ps := &r.ledger.peers
+	return slices.ContainsFunc(ps.proposals, func(q proposal) bool {
+		a, acked := q.acks[r.self]
+		return acked && slices.Contains(q.targets, log) && !ps.rejoined(log, a.upto[log], ^uint64(0))
+	})
+}

@@ -1,0 +1,266 @@
+package ledger
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/fedmesh/fedmesh/model"
+)
+
+// modelOf returns the model of a derived round if its bytes are here.
+func (r *Replica) modelOf(s *Session, n uint64) (d model.Digest, ok bool) {
+	if n == 0 {
+		return s.opened.Seed, r.models[s.opened.Seed]
+	}
+	if d, ok = r.results[s.rounds[n].inputs]; ok && r.models[d] {
+		return d, true
+	}
+	for _, c := range s.ComputedBy(n) {
+		if r.models[c.Model] {
+			return c.Model, true
+		}
+	}
+	return d, false
+}
+
+// advance finds the last round whose model is here and opens the one after it.
+func (r *Replica) advance(s *Session, ls *local, now Time) {
+	last := s.Open() - 1
+	if _, known := ls.sealed[last]; !known && last > 0 {
+		ls.sealed[last] = now
+		maps.DeleteFunc(ls.sealed, func(n uint64, _ Time) bool { return n < last })
+	}
+	ls.have = -1
+	for n := int64(last); n >= 0; n-- {
+		if _, ok := r.modelOf(s, uint64(n)); ok {
+			ls.have = n
+			break
+		}
+	}
+	// A round without content keeps the model: nothing is computed for it, but it is waited for like any other.
+	for ls.have >= 0 && ls.have < int64(last) {
+		n := uint64(ls.have + 1)
+		if len(s.rounds[n].content) > 0 || !r.mayCompute(s, n) || !r.settled(s, ls, n, now) {
+			break
+		}
+		d, _ := r.modelOf(s, uint64(ls.have))
+		r.results[s.rounds[n].inputs] = d
+		ls.have++
+	}
+	if open := uint64(ls.have + 1); open > ls.opened {
+		ls.opened, ls.openedAt = open, now
+	}
+}
+
+func (r *Replica) isMember(s *Session, n uint64) bool { return slices.Contains(s.Members(n), r.self) }
+
+// mayCompute reports whether this peer has said its part of a round, or has none to say.
+func (r *Replica) mayCompute(s *Session, n uint64) bool {
+	return !r.isMember(s, n) || s.Sealed(r.self, n) || r.behind(s, n)
+}
+
+// behind reports whether somebody else has computed this round, or sealed a later one.
+func (r *Replica) behind(s *Session, n uint64) bool {
+	for m := n; m < s.Open(); m++ {
+		for log := range s.computed[m] {
+			if log != r.self {
+				return true
+			}
+		}
+		if m == n {
+			continue
+		}
+		for _, log := range s.rounds[m].members {
+			if log != r.self && s.Sealed(log, m) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// settled reports whether this peer waits no longer for seals of a round: everybody it takes for alive has sealed, or the
+// settle timeout has passed, or somebody went on.
+func (r *Replica) settled(s *Session, ls *local, n uint64, now Time) bool {
+	if n < s.Open()-1 || len(s.ComputedBy(n)) > 0 {
+		return true
+	}
+	all := true
+	for _, m := range s.rounds[n].members {
+		if r.Alive(m) && !s.Sealed(m, n) && !r.ledger.peers.hasLeft(m, nil) {
+			all = false
+		}
+	}
+	return all || now >= ls.sealed[n]+s.opened.Config.SettleTimeout
+}
+
+// account appends what this peer owes to rounds whose model it has: its computation of those it sealed, a skip for the others.
+func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
+	said := false
+	var from, to uint64
+	flush := func() {
+		if from > 0 {
+			said = r.say(&RoundsSkipped{Session: s.key, From: from, To: to, Seen: r.ledger.vector.Clone()}, ready) || said
+		}
+		from = 0
+	}
+	for n := s.final + 1; int64(n) <= ls.have; n++ {
+		rd := s.rounds[n]
+		if !slices.Contains(rd.members, r.self) {
+			flush()
+			continue
+		}
+		sealed := s.Sealed(r.self, n)
+		_, skipped := s.skipped(r.self, n, rd.members)
+		if sealed && (skipped || s.has(r.self, n, rd.inputs, rd.members)) {
+			flush()
+			continue
+		}
+		if d, ok := r.modelOf(s, n); ok && sealed {
+			flush()
+			said = r.say(&RoundComputed{Session: s.key, Round: n, Inputs: rd.inputs, Model: d, Label: rd.marks}, ready) || said
+			continue
+		}
+		if from == 0 {
+			from = n
+		}
+		to = n
+	}
+	flush()
+	return said
+}
+
+// seal seals the round that is open here when one of the reasons holds.
+func (r *Replica) seal(s *Session, ls *local, now Time, ready *Ready) bool {
+	n := ls.opened
+	if n == 0 || !r.synced || n > s.Open() || !r.isMember(s, n) || s.Sealed(r.self, n) || r.behind(s, n) {
+		return false
+	}
+	if n == s.Open() && !r.due(s, ls, now, ready) {
+		return false
+	}
+	return r.say(&RoundSealed{Session: s.key, Round: n, Cut: r.ledger.vector.Clone()}, ready)
+}
+
+// due reports whether the open round, which nobody has sealed, is to be sealed now.
+func (r *Replica) due(s *Session, ls *local, now Time, ready *Ready) bool {
+	n := s.Open()
+	pending, combiners := s.Pending()
+	if closing, last := s.Closing(); closing {
+		// A later round than the last opens only for what the last could not count: an update that was lost and found.
+		return last == 0 || n <= last || len(pending) > 0
+	}
+	c := s.opened.Config
+	if c.TargetCombiners > 0 && combiners >= int(max(c.TargetCombiners, c.MinCombiners)) {
+		return true
+	}
+	if combiners >= int(max(c.MinCombiners, 1)) {
+		at := ls.openedAt + c.RoundTimeout
+		if now >= at {
+			return true
+		}
+		ready.wake(at)
+	}
+	return len(pending) == 0 && r.ledger.peers.membershipOutside(s.rounds[n-1].cut, s.Members(n))
+}
+
+// giveUp appends UpdateLost for the updates of the next round that nobody has delivered for long enough.
+func (r *Replica) giveUp(s *Session, ls *local, now Time, ready *Ready) bool {
+	n := uint64(ls.have + 1)
+	if ls.have < 0 || n >= s.Open() || len(ls.missing) == 0 || s.rounds[n].inputs != ls.missFor || !r.isMember(s, n) {
+		return false
+	}
+	rd := s.rounds[n]
+	if _, skipped := s.skipped(r.self, n, rd.members); skipped {
+		return false
+	}
+	if slices.ContainsFunc(s.ComputedBy(n), func(c Computation) bool { return r.Alive(c.Log) }) {
+		return false
+	}
+	said := false
+	for i, u := range rd.content {
+		since, missing := ls.missing[u.Key()]
+		if !missing {
+			continue
+		}
+		if at := since + s.opened.Config.LostAfter; now < at {
+			ready.wake(at)
+			continue
+		}
+		if slices.ContainsFunc(s.computed[n][r.self], func(c computedAt) bool { return c.body.Has(rd.marks[i]) }) {
+			continue
+		}
+		said = r.say(&UpdateLost{Session: s.key, Combiner: u.Combiner, ID: u.ID, Round: n}, ready) || said
+	}
+	return said
+}
+
+// holdAnew says again that this peer holds an update which a round lost, so that a later round counts it.
+func (r *Replica) holdAnew(s *Session, ready *Ready) bool {
+	said := false
+	for _, p := range s.rounds[len(s.rounds)-1].waiting {
+		if p.lost == 0 {
+			continue
+		}
+		copies := s.copies[p.update.Key()]
+		mine, ok := copies[r.self]
+		if !ok || mine.dropped || !mine.update.Same(p.update) {
+			continue
+		}
+		anew := false
+		for log, c := range copies {
+			anew = anew || !c.dropped && c.seq > s.rounds[p.lost].cut[log]
+		}
+		if !anew {
+			said = r.say(mine.update, ready) || said
+		}
+	}
+	return said
+}
+
+// work describes the model that is needed next.
+func (r *Replica) work(s *Session, ls *local, now Time, ready *Ready) (Work, bool) {
+	w := Work{Session: s.key}
+	next, last := uint64(ls.have+1), s.Open()-1
+	if ls.have < 0 {
+		w.Takes = []Take{{Model: s.opened.Seed, Holders: r.others()}}
+		return w, true
+	}
+	if next > last {
+		return w, false
+	}
+	if !r.settled(s, ls, next, now) {
+		ready.wake(ls.sealed[next] + s.opened.Config.SettleTimeout)
+		return w, false
+	}
+	if !r.mayCompute(s, next) {
+		return w, false
+	}
+	for n := last; n >= next; n-- {
+		var t Take
+		for _, c := range s.ComputedBy(n) {
+			if c.Log != r.self && r.Alive(c.Log) && (len(t.Holders) == 0 || c.Model == t.Model) {
+				t.Model, t.Holders = c.Model, append(t.Holders, c.Log)
+			}
+		}
+		if len(t.Holders) > 0 {
+			t.Round, t.Inputs = n, s.rounds[n].inputs
+			w.Takes = append(w.Takes, t)
+			break
+		}
+	}
+	w.Round = s.Round(next)
+	w.Previous, _ = r.modelOf(s, uint64(ls.have))
+	return w, true
+}
+
+func (r *Replica) others() []LogID {
+	var out []LogID
+	for log := range r.alive {
+		if log != r.self {
+			out = append(out, log)
+		}
+	}
+	slices.SortFunc(out, LogID.Compare)
+	return out
+}

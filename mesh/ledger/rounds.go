@@ -1,0 +1,228 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"github.com/fedmesh/fedmesh/model"
+)
+
+// Round is a derived round. Its slices and maps are shared with the ledger: read only.
+type Round struct {
+	Number  uint64
+	Members []LogID
+	Cut     Vector
+	Content []*UpdateHeld // ascending by key
+	Weight  uint64        // of the content
+	Inputs  model.Digest  // names what the round's model depends on: the inputs of the round before and the content
+	Label   []Mark        // of the content
+	Closing bool          // a SessionClosed lies inside the cut
+}
+
+// Open returns the number of the open round: the first without a seal.
+func (s *Session) Open() uint64 { return uint64(len(s.rounds)) }
+
+// Final returns the last round that is final together with all before it; 0 when there is none.
+func (s *Session) Final() uint64 { return s.final }
+
+// Round returns a round that is no longer open, or round 0, the state before the first.
+func (s *Session) Round(n uint64) Round {
+	r := s.rounds[n]
+	out := Round{Number: n, Members: r.members, Cut: r.cut, Content: r.content, Inputs: r.inputs, Label: r.marks, Closing: r.closing}
+	for _, u := range r.content {
+		out.Weight += u.Weight
+	}
+	return out
+}
+
+// Members returns the members of a round, the open one included.
+func (s *Session) Members(n uint64) []LogID {
+	if n < s.Open() {
+		return s.rounds[n].members
+	}
+	return s.membersOf(s.Open())
+}
+
+// PlacedIn returns the round that an update is in; ok is false while it is in none.
+func (s *Session) PlacedIn(key Key) (n uint64, ok bool) {
+	n, ok = s.placed[key]
+	return n, ok
+}
+
+// WaitingFor returns the members that keep a round from being final, ascending.
+func (s *Session) WaitingFor(n uint64) []LogID {
+	if n >= s.Open() {
+		return s.Members(n)
+	}
+	return s.waitingFor(n)
+}
+
+// Sealed reports whether a log's seal for a round, or a skip of it, counts.
+func (s *Session) Sealed(log LogID, n uint64) bool {
+	_, ok := s.sealOf(log, n, s.Members(min(n, s.Open())))
+	return ok
+}
+
+// Model returns the digest of a round's model, as anybody computed it from the present inputs; a round without content keeps
+// the model before it, and round 0 is the seed. ok is false while nobody has computed it.
+func (s *Session) Model(n uint64) (d model.Digest, ok bool) {
+	for ; n > 0 && len(s.rounds[n].content) == 0; n-- {
+	}
+	if n == 0 {
+		return s.opened.Seed, true
+	}
+	by := s.ComputedBy(n)
+	if len(by) == 0 {
+		return d, false
+	}
+	return by[0].Model, true
+}
+
+// Computation is a peer's word that it computed a model.
+type Computation struct {
+	Log   LogID
+	Model model.Digest
+}
+
+// ComputedBy returns who computed a round from its present inputs, ascending by log.
+func (s *Session) ComputedBy(n uint64) []Computation {
+	r := s.rounds[n]
+	var out []Computation
+	for log, cs := range s.computed[n] {
+		for _, c := range cs {
+			if c.body.Inputs == r.inputs {
+				out = append(out, Computation{Log: log, Model: c.body.Model})
+				break
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Computation) int { return a.Log.Compare(b.Log) })
+	return out
+}
+
+// Divergence is two models computed from the same inputs. It is never expected.
+type Divergence struct {
+	Round  uint64
+	Inputs model.Digest
+	Models []model.Digest // ascending
+}
+
+// Divergences returns every divergence that the entries show, in any version of any round, by round and inputs.
+func (s *Session) Divergences() []Divergence {
+	var out []Divergence
+	for n, logs := range s.computed {
+		models := map[model.Digest][]model.Digest{}
+		for _, cs := range logs {
+			for _, c := range cs {
+				if !slices.Contains(models[c.body.Inputs], c.body.Model) {
+					models[c.body.Inputs] = append(models[c.body.Inputs], c.body.Model)
+				}
+			}
+		}
+		for inputs, ms := range models {
+			if len(ms) > 1 {
+				slices.SortFunc(ms, compareDigests)
+				out = append(out, Divergence{Round: n, Inputs: inputs, Models: ms})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Divergence) int {
+		return cmp.Or(cmp.Compare(a.Round, b.Round), compareDigests(a.Inputs, b.Inputs))
+	})
+	return out
+}
+
+func compareDigests(a, b model.Digest) int { return bytes.Compare(a[:], b[:]) }
+
+// Waiting returns the updates that the last derived round's cut holds and no round counts yet, ascending by key, and
+// whether each is lost until somebody holds it anew.
+func (s *Session) Waiting() (updates []*UpdateHeld, lost []bool) {
+	for _, p := range s.rounds[len(s.rounds)-1].waiting {
+		updates = append(updates, p.update)
+		lost = append(lost, p.lost > 0)
+	}
+	return updates, lost
+}
+
+// Pending returns the updates that the open round would count if it were sealed with everything held here, ascending by key,
+// and the number of their combiners.
+func (s *Session) Pending() (updates []*UpdateHeld, combiners int) {
+	g := s.gather(s.Open(), s.Members(s.Open()), s.ledger.vector)
+	return g.chosen, len(g.combiners)
+}
+
+// RoundOf returns the smallest round that anybody computed a model for; the seed is of round 0.
+func (s *Session) RoundOf(d model.Digest) (n uint64, ok bool) {
+	if d == s.opened.Seed {
+		return 0, true
+	}
+	n, ok = s.models[d]
+	return n, ok
+}
+
+// Closing reports whether SessionClosed is held, and the session's last ordinary round once that is decided (0 before).
+func (s *Session) Closing() (closing bool, last uint64) {
+	if len(s.closed) == 0 {
+		return false, 0
+	}
+	for n := len(s.rounds) - 1; n >= 0 && s.rounds[n].closing; n-- {
+		last = uint64(n) + 1
+	}
+	return true, last
+}
+
+// Conflict is two contents that were accepted under one key. Counted is the one that counts.
+type Conflict struct {
+	Key     Key
+	Counted *UpdateHeld
+	Others  []*UpdateHeld
+}
+
+// Conflicts returns the keys with more than one content, ascending.
+func (s *Session) Conflicts() []Conflict {
+	var out []Conflict
+	for _, key := range s.Keys() {
+		counted := s.Known(key)
+		var others []*UpdateHeld
+		for _, log := range s.logsHolding(key) {
+			u := s.copies[key][log].update
+			if !u.Same(counted) && !slices.ContainsFunc(others, u.Same) {
+				others = append(others, u)
+			}
+		}
+		if len(others) > 0 {
+			out = append(out, Conflict{Key: key, Counted: counted, Others: others})
+		}
+	}
+	return out
+}
+
+func (s *Session) logsHolding(key Key) []LogID {
+	out := make([]LogID, 0, len(s.copies[key]))
+	for log := range s.copies[key] {
+		out = append(out, log)
+	}
+	slices.SortFunc(out, LogID.Compare)
+	return out
+}
+
+// Resolve returns the session that a name stands for: of several with one name, one that has closed a round before one that
+// has not, and then the smaller key. clash holds the keys of the others.
+func (l *Ledger) Resolve(name string) (s *Session, clash []SessionKey) {
+	for _, c := range l.Sessions() {
+		if c.Name() != name {
+			continue
+		}
+		switch {
+		case s == nil:
+			s = c
+		case s.Open() == 1 && c.Open() > 1: // Sessions are ascending by key
+			clash = append(clash, s.key)
+			s = c
+		default:
+			clash = append(clash, c.key)
+		}
+	}
+	return s, clash
+}
