@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
+)
+
+// clientFlags are those of every command that talks to a mesh.
+type clientFlags struct {
+	peers   []string
+	timeout time.Duration
+	tries   int
+}
+
+// register adds the flags; tries is how often the command goes round the peers by default.
+func (f *clientFlags) register(cmd *cobra.Command, tries int) {
+	fs := cmd.Flags()
+	fs.StringSliceVar(&f.peers, "peers", []string{"http://127.0.0.1:8080"}, "API `URLs` of peers, tried in turn")
+	fs.DurationVar(&f.timeout, "timeout", 0, "give up after this long; 0: when the tries are used up")
+	fs.IntVar(&f.tries, "tries", tries, "how many times to go through all peers before giving up; 0: until --timeout")
+}
+
+// call runs fn with a client and the context its calls are bounded by.
+func (f *clientFlags) call(cmd *cobra.Command, fn func(ctx context.Context, c *api.Client) error) error {
+	if f.tries < 0 {
+		return usagef("--tries is %d; it must not be negative", f.tries)
+	}
+	c, err := api.NewClient(f.peers, api.ClientOptions{Passes: f.tries, UserAgent: "fedmesh/" + readBuild().Version})
+	if err != nil {
+		return &usageError{err}
+	}
+	defer c.Close()
+	ctx := cmd.Context()
+	if f.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, f.timeout)
+		defer cancel()
+	}
+	if err := fn(ctx, c); err != nil {
+		return &remoteError{err}
+	}
+	return nil
+}

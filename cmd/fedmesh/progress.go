@@ -1,0 +1,52 @@
+package main
+
+import (
+	"io"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+// bar gives a progress bar on standard error, or nil when that is not a terminal. Total
+// is in bytes, -1 when unknown.
+func (a *app) bar(what string, total int64) *progressbar.ProgressBar {
+	if !a.terminal {
+		return nil
+	}
+	return progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(a.err),
+		progressbar.OptionSetDescription(what),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionSetWidth(20),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetRenderBlankState(true),
+	)
+}
+
+// watched opens bodies whose reading a progress bar shows. Each attempt starts the bar anew.
+func (a *app) watched(what string, open func() (io.ReadCloser, int64, error)) func() (io.ReadCloser, int64, error) {
+	if !a.terminal {
+		return open
+	}
+	return func() (io.ReadCloser, int64, error) {
+		r, n, err := open()
+		if err != nil {
+			return nil, 0, err
+		}
+		bar := a.bar(what, n)
+		return &watchedReader{io.TeeReader(r, bar), r, bar}, n, nil
+	}
+}
+
+type watchedReader struct {
+	io.Reader
+	from io.Closer
+	bar  *progressbar.ProgressBar
+}
+
+// Close also takes the bar off the screen.
+func (w *watchedReader) Close() error {
+	w.bar.Clear() //nolint:errcheck // a bar that stays is ugly and nothing more
+	return w.from.Close()
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/model"
+)
+
+func newPush(a *app) *cobra.Command {
+	var (
+		client  clientFlags
+		opts    api.PushOptions
+		metrics map[string]string
+		asJSON  bool
+	)
+	cmd := &cobra.Command{
+		Use:   "push SESSION FILE",
+		Short: "Push a combiner's partial aggregate",
+		Long: `Push a combiner's partial aggregate, a model in safetensors or npz format, with
+the number of examples it stands for. FILE "-" is standard input.
+
+The base and the id are settled before the first attempt and sent with each, so
+an update counts once however many peers were tried. Pushed again with the same
+base and id it is found to be there. When the peer that acknowledged dies,
+nothing is to be done: others hold the update.`,
+		Example: `  fedmesh push digits update.npz --combiner c1 --weight 600
+  python train.py | fedmesh push digits - --combiner c1 --weight 600 --base $DIGEST`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if opts.Weight < 1 || opts.Weight > api.MaxWeight {
+				return usagef("--weight is %d; it must be 1 to %d", opts.Weight, int64(api.MaxWeight))
+			}
+			var err error
+			if opts.Metrics, err = parseMetrics(metrics); err != nil {
+				return err
+			}
+			b, err := openBody(args[1], a.in)
+			if err != nil {
+				return err
+			}
+			defer b.close()
+			var r api.Receipt
+			err = client.call(cmd, func(ctx context.Context, c *api.Client) (err error) {
+				if err := settle(ctx, c, args[0], &opts); err != nil {
+					return err
+				}
+				r, err = c.Push(ctx, args[0], opts, a.watched("push", b.open))
+				return err
+			})
+			if err != nil {
+				return repeatable(err, opts)
+			}
+			verb := "pushed"
+			if r.Duplicate {
+				verb = "already there:"
+			}
+			return a.result(asJSON, r, fmt.Sprintf("%s %s/%s %s, base %s of round %d, held by %s\n",
+				verb, r.Session, r.Combiner, short(r.Digest), short(r.Base), r.BaseRound, strings.Join(r.Copies, ", ")))
+		},
+	}
+	client.register(cmd, 5)
+	fs := cmd.Flags()
+	fs.StringVar(&opts.Combiner, "combiner", "", "the combiner's `name` (required)")
+	fs.Int64Var(&opts.Weight, "weight", 0, "number of examples behind the update (required)")
+	fs.StringVar(&opts.Base, "base", "latest", "`digest` of the model it was trained from, or latest")
+	fs.StringVar(&opts.ID, "id", "", "the update's `id` within session and combiner (default made of the base)")
+	fs.StringToStringVar(&metrics, "metric", nil, "a number reported with the update, `name=value`; repeatable")
+	jsonFlag(cmd, &asJSON)
+	required(cmd, "combiner", "weight")
+	return cmd
+}
+
+// settle turns the base "latest" into a digest, and makes the id of it, so that a failure can
+// tell both. The client would settle them as well, and keep them to itself.
+func settle(ctx context.Context, c *api.Client, session string, o *api.PushOptions) error {
+	if o.Base != "latest" {
+		return nil
+	}
+	info, err := c.Session(ctx, session)
+	if err != nil {
+		return err
+	}
+	base, err := model.ParseDigest(info.Model)
+	if err != nil {
+		return err
+	}
+	o.Base = info.Model
+	if o.ID == "" {
+		o.ID = api.DefaultID(info.ModelRound, base)
+	}
+	return nil
+}
+
+// repeatable says how to push again after nobody answered. An attempt may have got through all
+// the same, so base and id must be those of the first time: by the second, "latest" may be another.
+func repeatable(err error, o api.PushOptions) error {
+	if exitCode(&ranError{err}) != exitUnavailable || len(o.Base) != 2*len(model.Digest{}) {
+		return err
+	}
+	flags := "--base " + o.Base
+	if o.ID != "" {
+		flags += " --id " + o.ID
+	}
+	return hint(err, "check that a peer is up and that --peers (or FEDMESH_PEERS) names it, then push again with %s: it counts once, even if this attempt got through", flags)
+}
+
+// parseMetrics reads the values of --metric.
+func parseMetrics(text map[string]string) (map[string]float64, error) {
+	if len(text) == 0 {
+		return nil, nil
+	}
+	out := make(map[string]float64, len(text))
+	for _, k := range slices.Sorted(maps.Keys(text)) {
+		v, err := strconv.ParseFloat(text[k], 64)
+		if err != nil {
+			return nil, usagef("--metric %s=%s is not a number", k, text[k])
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+// required marks flags that must be given, on the command line or in the environment.
+func required(cmd *cobra.Command, names ...string) {
+	for _, n := range names {
+		if err := cmd.MarkFlagRequired(n); err != nil {
+			panic(err) // a flag that is not there: a fault of this program
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// app is what a command needs from the process around it.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	terminal bool // err is a terminal: progress bars are welcome
+	lookup   func(name string) (string, bool)
+}
+
+// run executes one command line and returns its exit code.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := newRoot(a)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	return a.report(ctx, cmd, err)
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "fedmesh",
+		Short: "Equal peers that agree on federated models, to the bit",
+		Long: `fedmesh aggregates federated learning without a single reducer: equal peers
+accept partial aggregates, and all of them compute the same global model.
+
+Every flag can be given in the environment: --data-dir is FEDMESH_DATA_DIR. A
+flag wins over the environment, the environment over the default.
+
+` + exitCodes,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.AddCommand(
+		newNode(a),
+		newSession(a),
+		newPush(a),
+		newPull(a),
+		newStatus(a),
+		newMembers(a),
+		newModel(a),
+		newLeave(a),
+		newVersion(a),
+	)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd, a.lookup) }
+	prepare(root)
+	return root
+}
+
+// prepare names each flag's variable in its help, and marks the errors of
+// commands that ran, so that what is left is known to be wrong usage.
+func prepare(cmd *cobra.Command) {
+	describeEnvironment(cmd)
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if err := run(cmd, args); err != nil {
+				return &ranError{err}
+			}
+			return nil
+		}
+	}
+	for _, c := range cmd.Commands() {
+		prepare(c)
+	}
+}
+
+// group makes a command that only holds others. Without one of them it shows
+// its help, and a word it does not know is wrong usage.
+func group(use, short string, cmds ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(cmds...)
+	return cmd
+}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
+)
+
+func newSession(a *app) *cobra.Command {
+	return group("session", "Open, list, show and close training sessions",
+		newSessionCreate(a), newSessionList(a), newSessionShow(a), newSessionClose(a))
+}
+
+func newSessionCreate(a *app) *cobra.Command {
+	var (
+		client                      clientFlags
+		seed                        string
+		cfg                         = api.DefaultSessionConfig()
+		roundTimeout, settle, after time.Duration
+		asJSON                      bool
+	)
+	cmd := &cobra.Command{
+		Use:   "create NAME --seed FILE",
+		Short: "Open a session with a seed model",
+		Long: `Open a session. Its config and seed model are fixed from then on: the seed's
+tensors are what every update must have. Opening the same session again is
+answered like the first time; another config or seed under the same name is
+refused. FILE "-" is standard input.`,
+		Example: `  fedmesh session create digits --seed seed.safetensors --target-combiners 2`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg.RoundTimeout, cfg.SettleTimeout, cfg.LostAfter = api.Duration(roundTimeout), api.Duration(settle), api.Duration(after)
+			if err := cfg.Validate(); err != nil {
+				return &usageError{err}
+			}
+			b, err := openBody(seed, a.in)
+			if err != nil {
+				return err
+			}
+			defer b.close()
+			var (
+				info    api.SessionInfo
+				created bool
+			)
+			err = client.call(cmd, func(ctx context.Context, c *api.Client) (err error) {
+				info, created, err = c.CreateSession(ctx, args[0], cfg, a.watched("seed", b.open))
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			verb := "opened"
+			if !created {
+				verb = "already open:"
+			}
+			return a.result(asJSON, info, fmt.Sprintf("%s %s, key %s, seed %s\n", verb, info.Name, short(info.Key), short(info.Seed)))
+		},
+	}
+	client.register(cmd, 5)
+	fs := cmd.Flags()
+	fs.StringVar(&seed, "seed", "", "the model to start from, a safetensors or npz `file` (required)")
+	fs.StringVar(&cfg.Strategy, "strategy", cfg.Strategy, "how updates become a model")
+	fs.StringToStringVar(&cfg.Params, "set", nil, "a parameter of the strategy, `key=value`; repeatable")
+	fs.IntVar(&cfg.TargetCombiners, "target-combiners", cfg.TargetCombiners, "close a round when updates of so many combiners are in; 0: by time only")
+	fs.IntVar(&cfg.MinCombiners, "min-combiners", cfg.MinCombiners, "with fewer combiners a round keeps the model and the updates wait")
+	fs.IntVar(&cfg.Copies, "copies", cfg.Copies, "peers that must hold an update before it is acknowledged")
+	fs.DurationVar(&roundTimeout, "round-timeout", time.Duration(cfg.RoundTimeout), "close a round after this long, once enough combiners are in")
+	fs.DurationVar(&settle, "settle-timeout", time.Duration(cfg.SettleTimeout), "how long to wait for the other peers' word on a round")
+	fs.DurationVar(&after, "lost-after", time.Duration(cfg.LostAfter), "an update that no peer can deliver for so long is lost")
+	jsonFlag(cmd, &asJSON)
+	required(cmd, "seed")
+	return cmd
+}
+
+func newSessionList(a *app) *cobra.Command {
+	var (
+		client clientFlags
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the sessions",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var infos []api.SessionInfo
+			err := client.call(cmd, func(ctx context.Context, c *api.Client) (err error) {
+				infos, err = c.Sessions(ctx)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return a.result(asJSON, infos, showSessions(infos))
+		},
+	}
+	client.register(cmd, 2)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func showSessions(infos []api.SessionInfo) string {
+	if len(infos) == 0 {
+		return "no sessions\n"
+	}
+	var t table
+	t.row("SESSION", "KEY", "STATE", "ROUND", "MODEL", "OF ROUND", "STRATEGY")
+	for _, s := range infos {
+		t.row(s.Name, short(s.Key), s.State, number(s.Round), short(s.Model), number(s.ModelRound), s.Config.Strategy)
+	}
+	return t.render(width)
+}
+
+// shown is what `fedmesh session show --json` prints.
+type shown struct {
+	Session api.SessionInfo `json:"session"`
+	Rounds  []api.RoundInfo `json:"rounds"`
+}
+
+func newSessionShow(a *app) *cobra.Command {
+	var (
+		client clientFlags
+		rounds int
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "show SESSION",
+		Short: "Show a session and its last rounds",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if rounds < 0 || rounds > 1000 {
+				return usagef("--rounds is %d; it must be 0 to 1000", rounds)
+			}
+			s := shown{Rounds: []api.RoundInfo{}}
+			err := client.call(cmd, func(ctx context.Context, c *api.Client) (err error) {
+				if s.Session, err = c.Session(ctx, args[0]); err != nil || rounds == 0 {
+					return err
+				}
+				s.Rounds, err = c.Rounds(ctx, s.Session.Key, 0, rounds)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return a.result(asJSON, s, showSession(s))
+		},
+	}
+	client.register(cmd, 2)
+	cmd.Flags().IntVar(&rounds, "rounds", 10, "how many of the last rounds to show")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func showSession(s shown) string {
+	info := s.Session
+	var params strings.Builder
+	for _, k := range sortedKeys(info.Config.Params) {
+		fmt.Fprintf(&params, " %s=%s", k, info.Config.Params[k])
+	}
+	target := "by time only"
+	if info.Config.TargetCombiners > 0 {
+		target = fmt.Sprintf("at %d combiners", info.Config.TargetCombiners)
+	}
+	var head table
+	head.row("session", info.Name)
+	head.row("key", info.Key)
+	head.row("state", fmt.Sprintf("%s, round %d", info.State, info.Round))
+	head.row("model", fmt.Sprintf("%s of round %d", info.Model, info.ModelRound))
+	head.row("seed", info.Seed)
+	head.row("strategy", info.Config.Strategy+params.String())
+	head.row("rounds", fmt.Sprintf("close %s or after %v with at least %d", target, info.Config.RoundTimeout, info.Config.MinCombiners))
+	head.row("copies", fmt.Sprintf("%d, settle within %v, lost after %v", info.Config.Copies, info.Config.SettleTimeout, info.Config.LostAfter))
+	head.row("members", strings.Join(info.Members, " "))
+	if len(info.Clash) > 0 {
+		head.row("clash", fmt.Sprintf("%d other sessions have this name; use the key: %s", len(info.Clash), strings.Join(info.Clash, " ")))
+	}
+	out := head.render(0)
+	if len(s.Rounds) == 0 {
+		return out
+	}
+	var t table
+	t.row("ROUND", "STATE", "MODEL", "UPDATES", "WEIGHT", "COMPUTED BY", "WAITING FOR")
+	for _, r := range s.Rounds {
+		by := make([]string, 0, len(r.Computed))
+		for _, p := range sortedKeys(r.Computed) {
+			if r.Computed[p] != r.Model {
+				p += "(!)"
+			}
+			by = append(by, p)
+		}
+		t.row(number(r.Round), r.State, short(r.Model), strconv.Itoa(len(r.Updates)), strconv.FormatInt(r.Weight, 10),
+			dash(strings.Join(by, " ")), dash(strings.Join(r.WaitingFor, " ")))
+	}
+	return out + "\n" + t.render(width)
+}
+
+func newSessionClose(a *app) *cobra.Command {
+	var (
+		client clientFlags
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "close SESSION",
+		Short: "Close a session",
+		Long: `Close a session. What is acknowledged still goes into its last round; nothing is
+accepted after. Its models stay available.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var info api.SessionInfo
+			err := client.call(cmd, func(ctx context.Context, c *api.Client) (err error) {
+				info, err = c.CloseSession(ctx, args[0])
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return a.result(asJSON, info, fmt.Sprintf("%s is %s, round %d\n", info.Name, info.State, info.Round))
+		},
+	}
+	client.register(cmd, 5)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
