@@ -59,9 +59,10 @@ var ledgerBelow = []string{"model", "mesh/ledger"}
 
 // A source is one Go file of the module, parsed.
 type source struct {
-	path string // relative to the root, with slashes
-	file *ast.File
-	fset *token.FileSet
+	path    string // relative to the root, with slashes
+	file    *ast.File
+	fset    *token.FileSet
+	bubbles bool // the tests of its package use synctest
 }
 
 func (s source) dir() string {
@@ -104,7 +105,9 @@ func parse(t *testing.T, path, text string) source {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return source{path: path, file: f, fset: fset}
+	s := source{path: path, file: f, fset: fset}
+	s.bubbles = slices.Contains(s.imports(), "testing/synctest")
+	return s
 }
 
 // sources parses every Go file of this module whatever its build tags, leaving
@@ -137,6 +140,13 @@ func sources(t *testing.T) []source {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	bubbling := map[string]bool{}
+	for _, s := range out {
+		bubbling[s.dir()] = bubbling[s.dir()] || s.bubbles
+	}
+	for i, s := range out {
+		out[i].bubbles = bubbling[s.dir()]
 	}
 	return out
 }
@@ -215,11 +225,11 @@ func checkPure(s source) []string {
 	return faults
 }
 
-// checkSleep reports time.Sleep in a test file that does not use synctest.
-// Inside a bubble sleeping is free and exact; outside it is either too short on
+// checkSleep reports time.Sleep in the tests of a package that does not use
+// synctest. Inside a bubble sleeping is free and exact; outside it is either too short on
 // a busy machine or too long on every other.
 func checkSleep(s source) []string {
-	if !s.test() || slices.Contains(s.imports(), "testing/synctest") {
+	if !s.test() || s.bubbles {
 		return nil
 	}
 	var faults []string
