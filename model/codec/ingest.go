@@ -59,7 +59,7 @@ func ingest(r io.Reader, dst File, o Options) (*model.Layout, model.Digest, erro
 	r = io.MultiReader(bytes.NewReader(prefix[:n]), r)
 	lim := model.Limits{Bytes: o.MaxBytes}
 	if o.Layout != nil {
-		// A byte more than the layout has, so that a larger model is refused for its first wrong tensor.
+		// The layout bounds everything; a larger model is refused for its first wrong tensor.
 		lim.Bytes = cmp.Or(o.MaxBytes, model.MaxDataBytes)
 		if o.Layout.DataSize() > lim.Bytes {
 			return nil, model.Digest{}, fmt.Errorf("codec: the layout needs %d bytes, %d are allowed: %w", o.Layout.DataSize(), lim.Bytes, model.ErrTooLarge)
@@ -140,8 +140,8 @@ func fromUnknownNPZ(r io.Reader, dst File, lim model.Limits, o Options) (*model.
 		if err != nil {
 			return nil, model.Digest{}, err
 		}
-		if err := copyAt(w, o.Scratch, at[t.Name], t.Bytes(), buf); err != nil {
-			return nil, model.Digest{}, fmt.Errorf("codec: tensor %q: from scratch: %w", t.Name, err)
+		if err := copyAt(w, o.Scratch, at[t.Name], t.Bytes(), buf, "scratch"); err != nil {
+			return nil, model.Digest{}, err
 		}
 	}
 	return p.finish()
@@ -172,15 +172,15 @@ func (s *spool) Write(p []byte) (int, error) {
 // copyBuffer is the size of the buffer for what is read back from a file.
 const copyBuffer = 1 << 20
 
-// copyAt copies n bytes at offset at.
-func copyAt(w io.Writer, r io.ReaderAt, at, n int64, buf []byte) error {
+// copyAt copies n bytes at offset at of what is called what.
+func copyAt(w io.Writer, r io.ReaderAt, at, n int64, buf []byte, what string) error {
 	for n > 0 {
 		p := buf[:min(int64(len(buf)), n)]
 		if got, err := r.ReadAt(p, at); got < len(p) {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
-			return fmt.Errorf("reading at byte %d: %w", at+int64(got), err)
+			return fmt.Errorf("codec: reading %s at byte %d: %w", what, at+int64(got), err)
 		}
 		if _, err := w.Write(p); err != nil {
 			return err

@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -172,8 +171,8 @@ func (p *placer) finish() (*model.Layout, model.Digest, error) {
 		return nil, model.Digest{}, p.missing()
 	}
 	if rest := p.layout.Size() - p.hashed; rest > 0 {
-		if err := copyAt(p.hash, p.dst, p.hashed, rest, make([]byte, min(copyBuffer, rest))); err != nil {
-			return nil, model.Digest{}, fmt.Errorf("codec: hashing the model: %w", err)
+		if err := copyAt(p.hash, p.dst, p.hashed, rest, make([]byte, min(copyBuffer, rest)), "the model back to hash it"); err != nil {
+			return nil, model.Digest{}, err
 		}
 	}
 	var d model.Digest
@@ -187,9 +186,6 @@ func (p *placer) missing() error {
 		if !p.seen[i] && (first == "" || t.Name < first) {
 			first = t.Name
 		}
-	}
-	if first == "" {
-		return errors.New("codec: tensors miscounted")
 	}
 	others := ""
 	if p.left > 1 {
