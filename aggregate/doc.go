@@ -1,0 +1,66 @@
+// Package aggregate computes a round's model from its updates, exactly.
+//
+// A weighted sum of models is kept in 128-bit fixed-point integers, wide enough that adding never
+// rounds. So a sum over a set of updates has one value, whatever the order, the grouping or the machine:
+// any peer can compute any part of it for any other, parts over disjoint sets merge, and a part
+// can be taken out again. Rounding happens once, in the division by the total weight at the end.
+//
+// # Use
+//
+//	scales, err := aggregate.ScanScales(layout, seed)      // once a session
+//	spec, err := aggregate.NewSpec(layout, scales)
+//	err = spec.Check(tensor, elem, bytes)                  // as a pushed model arrives
+//	strategy, err := aggregate.Lookup("fedavg", nil)
+//	plan, err := strategy.Plan(ctx, aggregate.Round{Spec: spec, Prev: prev, Updates: updates, Base: open})
+//	out.Write(layout.Header())
+//	for from, to := range spec.Split(1) {
+//		var ws aggregate.Workspace
+//		events, err = plan.Range(ctx, &ws, from, to, nil, out)
+//	}
+//
+// A peer that holds some of the updates gives their exact sum over a range with [Spec.Partial], of the
+// terms that [Summing.Terms] returns for them; another hands it to [Plan.Range] among its sums and leaves
+// the sources of those updates nil.
+//
+// # Ranges and concurrency
+//
+// Parameters are numbered in canonical order, from 0 to [model.Layout.Elements]. A range [from, to) is computed block by
+// block, in memory that depends neither on the model nor on the number of updates, and reads every source in ascending
+// order. The result is the bytes of [Spec.Section], so the results of adjacent ranges are adjacent in the file. This package
+// starts no goroutines: run several ranges of one plan at the same time, each with its own
+// [Workspace]. A [Spec], a [Strategy] and a [Plan] are immutable and may be shared.
+//
+// # The format
+//
+// Each tensor has a scale, a power of two pinned for the session (see [ScanScales]), 1 unless the seed holds large
+// values. A float element x must satisfy |x| < 2^24·scale; NaN and Inf are refused. The least bit of its sums is
+// 2^-63·scale. The magnitude of weight·x is truncated to it, toward zero, once per update; nothing is lost
+//
+//   - of a float32 or bfloat16 that is 0 or at least 2^-40·scale,
+//   - of a float64 that is 0 or at least 2^-11·scale,
+//   - of any float16.
+//
+// Integer and bool elements have least bit 1 and lose nothing. Weights are integers and |w| < 2^38. (A weight with ten fractional
+// bits is the integer 1024 times as large.)
+//
+// Why sums fit: the weights of a round add up to less than 2^38, so |Σ w·x| < 2^38 · 2^24 = 2^62, in units of the
+// scale. The general formula of [FedAvg rounds] adds two sums over some of the same weights, of the previous model and of the
+// bases: 3·2^62 at most, that is 3·2^125 least bits, less than the 2^127 that a signed 128-bit integer has. Integers are at
+// most 64 bits, their sums at most 3·2^102. Sums over updates alone stay within ±2^125, and a partial sum beyond it
+// is refused as damaged.
+//
+// On the wire a partial sum is 16 bytes per element, the 128-bit two's complement integer, little-endian, elements
+// in canonical order, and nothing else: which updates are in it travels beside it.
+//
+// Results are rounded to the nearest value of the dtype, half to even: floats directly from the quotient, whatever
+// their width. A zero is +0. A result that the tensor's range or dtype does not hold becomes the nearest one that it does, so that
+// the next round can be trained from it, and is counted in [Events].
+//
+// # Strategies
+//
+// A [Strategy] plans a [Round] and its [Plan] writes ranges of the new model. One that needs its updates only through a
+// weighted sum is a [Summing] strategy: peers may exchange sums in place of updates. Others read the updates' ranges
+// themselves. Whatever a result depends on is a field of Round: a strategy has no state, clock or randomness of its own.
+//
+// [FedAvg rounds]: https://arxiv.org/abs/1602.05629
+package aggregate
