@@ -1,11 +1,146 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
 )
 
-func newNode(_ *app) *cobra.Command {
-	return &cobra.Command{Use: "node", Short: "Run a peer", RunE: func(*cobra.Command, []string) error { return errors.New("not built yet") }}
+// nodeFlags are what a peer is told on its command line.
+type nodeFlags struct {
+	name, mesh                    string
+	listen, gossip                string
+	advertiseAPI, advertiseGossip string
+	join                          []string
+	dataDir, fsync                string
+	logFormat, logLevel           string
+}
+
+func newNode(a *app) *cobra.Command {
+	var f nodeFlags
+	cmd := &cobra.Command{
+		Use:   "node --data-dir DIR",
+		Short: "Run a peer",
+		Long: `Run a peer until SIGINT or SIGTERM. It serves the HTTP interface, finds the other
+peers from any it is told to join, and keeps what it accepted in its data
+directory, from which it goes on after a restart. Stopping it is not leaving the
+mesh; see fedmesh leave. A second signal ends it at once, which is safe too.
+
+There is no authentication yet: listen on private networks only.`,
+		Example: `  fedmesh node --name a --data-dir a
+  fedmesh node --name b --data-dir b --listen 127.0.0.1:8081 --gossip 127.0.0.1:7947 --join 127.0.0.1:7946`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.complete(); err != nil {
+				return &usageError{err}
+			}
+			log, err := a.logger(f.logFormat, f.logLevel)
+			if err != nil {
+				return err
+			}
+			return runNode(cmd.Context(), f, log, newPeer)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.name, "name", "", "this peer's `name`, unique in the mesh (default the machine's)")
+	fs.StringVar(&f.mesh, "mesh", "fedmesh", "the mesh's `name`; meshes of other names ignore each other")
+	fs.StringVar(&f.listen, "listen", "127.0.0.1:8080", "`host:port` of the HTTP interface")
+	fs.StringVar(&f.gossip, "gossip", "127.0.0.1:7946", "`host:port` of the gossip, UDP and TCP")
+	fs.StringVar(&f.advertiseAPI, "advertise-api", "", "`host:port` under which others reach --listen (default the same)")
+	fs.StringVar(&f.advertiseGossip, "advertise-gossip", "", "`host:port` under which others reach --gossip (default the same)")
+	fs.StringSliceVar(&f.join, "join", nil, "gossip `host:port` of peers to find the mesh by; repeatable, one that answers is enough")
+	fs.StringVar(&f.dataDir, "data-dir", "", "`folder` for the log and the models (required)")
+	fs.StringVar(&f.fsync, "fsync", "auto", "when a model is synced to disk: auto (before the acknowledgement if only one peer holds it), always or never")
+	fs.StringVar(&f.logFormat, "log-format", "console", "console or json")
+	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	required(cmd, "data-dir")
+	return cmd
+}
+
+// complete fills in defaults and returns all that is wrong.
+func (f *nodeFlags) complete() error {
+	var faults []error
+	bad := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if f.name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			bad("--name is not given and the machine has none: %w", err)
+		}
+		f.name, _, _ = strings.Cut(host, ".")
+	}
+	if f.name != "" {
+		if err := api.CheckName("peer", f.name); err != nil {
+			bad("--name: %w", err)
+		}
+	}
+	address := func(flag, value string) (host string) {
+		host, port, err := net.SplitHostPort(value)
+		if err != nil {
+			bad("--%s is %q; it must be host:port", flag, value)
+		} else if _, err := net.LookupPort("tcp", port); err != nil {
+			bad("--%s is %q; %q is no port", flag, value, port)
+		} else if _, err := netip.ParseAddr(host); err != nil && strings.Contains(host, ":") {
+			bad("--%s is %q; %q is no IPv6 address", flag, value, host)
+		}
+		return host
+	}
+	// What is listened on may be every address; what others are told must be one.
+	reachable := func(flag, value, advertised, advertise string) {
+		host := address(flag, value)
+		switch {
+		case advertise != "":
+			address(advertised, advertise)
+		case host == "" || net.ParseIP(host).IsUnspecified():
+			bad("--%s %s says no address that others could reach: give --%s too", flag, value, advertised)
+		}
+	}
+	reachable("listen", f.listen, "advertise-api", f.advertiseAPI)
+	reachable("gossip", f.gossip, "advertise-gossip", f.advertiseGossip)
+	for i, j := range f.join {
+		if _, _, err := net.SplitHostPort(j); err != nil {
+			f.join[i] = net.JoinHostPort(strings.Trim(j, "[]"), "7946")
+		}
+		address("join", f.join[i])
+	}
+	switch f.fsync {
+	case "auto", "always", "never":
+	default:
+		bad("--fsync is %q; it must be auto, always or never", f.fsync)
+	}
+	f.dataDir = filepath.Clean(f.dataDir)
+	return errors.Join(faults...)
+}
+
+// logger writes to standard error.
+func (a *app) logger(format, level string) (zerolog.Logger, error) {
+	lvl, err := zerolog.ParseLevel(level)
+	if err != nil || level == "" {
+		return zerolog.Nop(), usagef("--log-level is %q; it must be debug, info, warn or error", level)
+	}
+	out := a.err
+	switch format {
+	case "json":
+	case "console":
+		out = zerolog.ConsoleWriter{Out: a.err, NoColor: !a.terminal, TimeFormat: time.RFC3339}
+	default:
+		return zerolog.Nop(), usagef("--log-format is %q; it must be console or json", format)
+	}
+	return zerolog.New(out).Level(lvl).With().Timestamp().Logger(), nil
+}
+
+// newPeer makes the peer that runNode runs.
+func newPeer(context.Context, nodeFlags, zerolog.Logger, *prometheus.Registry) (nodePeer, error) {
+	return nil, errors.New("not built yet")
 }

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+)
+
+// A nodeFake is a fake peer with a life.
+type nodeFake struct {
+	*peer
+	started, closed atomic.Bool
+	startErr        error
+	hang            chan struct{} // Close waits for it
+}
+
+func (n *nodeFake) PeerHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+}
+
+func (n *nodeFake) Start(context.Context) error {
+	n.started.Store(true)
+	return n.startErr
+}
+
+func (n *nodeFake) Close() error {
+	n.closed.Store(true)
+	if n.hang != nil {
+		<-n.hang
+	}
+	return nil
+}
+
+// A lockedBuffer is written to by a running node and read by the test.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+// waitFor gives the value of a field in the first JSON line that has the message.
+func (b *lockedBuffer) waitFor(t *testing.T, message, field string) string {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		b.mu.Lock()
+		text := b.b.String()
+		b.mu.Unlock()
+		for line := range strings.Lines(text) {
+			var m map[string]any
+			if json.Unmarshal([]byte(line), &m) == nil && m["message"] == message {
+				v, _ := m[field].(string)
+				return v
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatalf("no line %q in %s", message, text)
+		}
+	}
+}
+
+func TestNodeServesUntilStopped(t *testing.T) {
+	p, _ := serve(t)
+	fake := &nodeFake{peer: p}
+	var log lockedBuffer
+	var given nodeFlags
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- runNode(ctx, nodeFlags{name: "a", listen: "127.0.0.1:0"}, zerolog.New(&log),
+			func(_ context.Context, f nodeFlags, _ zerolog.Logger, _ *prometheus.Registry) (nodePeer, error) {
+				given = f
+				return fake, nil
+			})
+	}()
+	url := log.waitFor(t, "serving", "api")
+	for path, want := range map[string]int{"/healthz": 200, "/v1/mesh": 200, "/metrics": 200, "/v1/peer/x": http.StatusTeapot, "/nothing": 404} {
+		resp, err := http.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("GET %s: %d, want %d", path, resp.StatusCode, want)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if !fake.started.Load() || !fake.closed.Load() {
+		t.Error("the peer was not started and closed")
+	}
+	if "http://"+given.advertiseAPI != url || strings.HasSuffix(url, ":0") {
+		t.Errorf("others were told %q, the interface is %q", given.advertiseAPI, url)
+	}
+	if _, err := http.Get(url); err == nil {
+		t.Error("it still serves")
+	}
+}
+
+func TestNodeFailures(t *testing.T) {
+	p, _ := serve(t)
+	run := func(f nodeFlags, fake *nodeFake, err error) error {
+		return runNode(t.Context(), f, zerolog.Nop(), func(context.Context, nodeFlags, zerolog.Logger, *prometheus.Registry) (nodePeer, error) {
+			return fake, err
+		})
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	err = run(nodeFlags{listen: taken.Addr().String()}, nil, nil)
+	if h, ok := errors.AsType[*hintError](err); !ok || !strings.Contains(h.next, "--listen") {
+		t.Errorf("a taken port: %v", err)
+	}
+	broken := errors.New("broken")
+	if err := run(nodeFlags{listen: "127.0.0.1:0"}, nil, broken); !errors.Is(err, broken) {
+		t.Errorf("a peer that cannot be made: %v", err)
+	}
+	fake := &nodeFake{peer: p, startErr: broken}
+	if err := run(nodeFlags{listen: "127.0.0.1:0"}, fake, nil); !errors.Is(err, broken) || !fake.closed.Load() {
+		t.Errorf("a peer that cannot start: %v, closed %v", err, fake.closed.Load())
+	}
+}
+
+// TestStopIsBounded stops a peer whose Close does not return.
+func TestStopIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &nodeFake{hang: make(chan struct{})}
+		begin := time.Now()
+		err := stopNode(&http.Server{}, fake, zerolog.Nop())
+		if err == nil || time.Since(begin) != closeTimeout {
+			t.Errorf("after %v: %v", time.Since(begin), err)
+		}
+		close(fake.hang)
+	})
+}
+
+func TestNodeFlags(t *testing.T) {
+	good := []string{"node", "--data-dir", t.TempDir(), "--name", "a"}
+	for _, c := range []struct{ args, says string }{
+		{"--name a/b", "--name"},
+		{"--listen 8080", "--listen"},
+		{"--listen 127.0.0.1:http8", "no port"},
+		{"--listen 0.0.0.0:8080", "--advertise-api"},
+		{"--listen :8080", "--advertise-api"},
+		{"--gossip [::]:7946", "--advertise-gossip"},
+		{"--advertise-api nowhere", "--advertise-api"},
+		{"--fsync sometimes", "--fsync"},
+		{"--join a:b:c", "--join"},
+		{"--log-format xml", "--log-format"},
+		{"--log-level loud", "--log-level"},
+		{"extra", "extra"},
+	} {
+		checkError(t, shell{}.run(t, append(good, strings.Fields(c.args)...)...), exitUsage, c.says)
+	}
+	checkError(t, shell{}.run(t, "node"), exitUsage, "data-dir")
+	// All faults at once.
+	checkError(t, shell{}.run(t, append(good, "--listen", "x", "--gossip", "y", "--fsync", "z")...), exitUsage, "--listen", "--gossip", "--fsync")
+
+	f := nodeFlags{name: "a", listen: "127.0.0.1:8080", gossip: "127.0.0.1:7946", fsync: "auto", join: []string{"b", "c:1", "::1", "[::2]"}, dataDir: "x/"}
+	if err := f.complete(); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(f.join, " "); got != "b:7946 c:1 [::1]:7946 [::2]:7946" {
+		t.Errorf("join %s", got)
+	}
+	f = nodeFlags{listen: "0.0.0.0:8080", advertiseAPI: "h:1", gossip: ":7946", advertiseGossip: "h:2", fsync: "never", dataDir: "x"}
+	if err := f.complete(); err != nil || f.name == "" {
+		t.Errorf("%v, name %q", err, f.name)
+	}
+}
