@@ -14,9 +14,8 @@ RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 # Modules of their own below this one.
 NESTED := $(patsubst %/go.mod,%,$(wildcard */go.mod */*/go.mod))
 
-# Tests that measure or need wall-clock time of their own run apart, without -race.
-PROCESS := ./mesh/meshtest/process
-SIM     := ./mesh/meshtest/sim
+# What needs wall-clock time of its own runs apart, without -race.
+PROCESS := TestMeshUnderKills
 
 SEED     ?= 1
 N        ?= 2000
@@ -42,13 +41,13 @@ vet:
 
 race: ## all tests but the timed ones, under the race detector
 	@test -n "$(RACE)" || echo "no C compiler found: running without the race detector"
-	$(GO) test $(RACE) -timeout 9m $$($(GO) list ./... | grep -v '/meshtest/process')
+	$(GO) test $(RACE) -timeout 9m -skip '^$(PROCESS)$$' ./...
 
-process: build ## real processes, killed and restarted at random
-	$(GO) test -count=1 -timeout 5m $(PROCESS)
+process: ## real processes, killed and restarted at random
+	$(GO) test -count=1 -timeout 6m -v -run '^$(PROCESS)$$' ./cmd/fedmesh
 
 sim: ## the seeded simulator (SEED=1 N=2000)
-	$(GO) test -count=1 -timeout 60m $(SIM) -run '^TestSimulation$$' -sim.seed=$(SEED) -sim.n=$(N)
+	$(GO) test -count=1 -timeout 60m -v ./mesh/meshtest/sim -run '^TestSimulation$$' -sim.seed=$(SEED) -sim.n=$(N)
 
 nested:
 	@set -e; for m in $(NESTED); do echo "== $$m"; (cd $$m && $(GO) vet ./... && $(GO) test ./...); done
@@ -77,7 +76,7 @@ bench: build ## throughput of one peer and of three, as ratios
 	cd benchmarks && $(GO) run ./throughput --fedmesh $(BIN)/fedmesh $(ARGS)
 
 cover: ## coverage.html and the total
-	$(GO) test -coverpkg=./... -coverprofile=coverage.out $$($(GO) list ./... | grep -v '/meshtest/process')
+	$(GO) test -coverpkg=./... -coverprofile=coverage.out -skip '^$(PROCESS)$$' ./...
 	$(GO) tool cover -html=coverage.out -o coverage.html
 	$(GO) tool cover -func=coverage.out | tail -1
 
