@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/fedmesh/fedmesh/examples/mnist/digits"
+	"github.com/fedmesh/fedmesh/examples/mnist/learn"
+	"github.com/fedmesh/fedmesh/mesh/api"
+)
+
+// waitForModel is how long one request waits for the next model; it is repeated
+// until the model is there.
+const waitForModel = 20 * time.Second
+
+// combiner is one site: it has clients and their data, and belongs to no peer.
+type combiner struct {
+	index   int
+	session string
+	rounds  int
+	seed    uint64
+	clients [][]int // the examples of each client
+	train   *digits.Set
+	wire    *wire
+	trainer *learn.Trainer
+	routes  routes
+	stage   *stage
+	slots   chan struct{} // as many as may train at once
+}
+
+// run takes part in every round. What it computes depends on the seed and the
+// models it gets, and neither on time nor on whom it talks to.
+func (c *combiner) run(ctx context.Context) error {
+	r := rand.New(rand.NewPCG(c.seed, uint64(1000+c.index)))
+	after := ""
+	for round := 1; round <= c.rounds; round++ {
+		to, from := c.routes.pick(r)
+		base, params, err := pull(ctx, from, c.session, after, c.wire)
+		if err != nil {
+			return fmt.Errorf("mnist: combiner %d, round %d: %w", c.index, round, err)
+		}
+		if want := uint64(round - 1); base.Round != want {
+			return fmt.Errorf("mnist: combiner %d got the model of round %d from %s, want %d: a round did not wait for all combiners",
+				c.index, base.Round, base.Peer, want)
+		}
+		mean, err := c.trainClients(ctx, params, round)
+		if err != nil {
+			return err
+		}
+		update, err := mean.Model()
+		if err != nil {
+			return err
+		}
+		if err := c.stage.enter(ctx, round); err != nil {
+			return err
+		}
+		receipt, err := to.Push(ctx, c.session, api.PushOptions{
+			Combiner: "combiner-" + strconv.Itoa(c.index),
+			ID:       "round-" + strconv.Itoa(round),
+			Weight:   mean.Weight(),
+			Base:     base.Digest.String(),
+		}, api.Bytes(c.wire.encode(update)))
+		if err != nil {
+			return fmt.Errorf("mnist: combiner %d, round %d: push: %w", c.index, round, err)
+		}
+		c.stage.pushed(round, receipt)
+		after = strconv.FormatUint(base.Round, 10)
+	}
+	return nil
+}
+
+// trainClients lets every client start from the same model, and adds what they
+// make of it.
+func (c *combiner) trainClients(ctx context.Context, params []float32, round int) (*learn.Mean, error) {
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	mean := learn.NewMean(len(params))
+	local := make([]float32, len(params))
+	for i, examples := range c.clients {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		copy(local, params)
+		client := uint64(c.index*len(c.clients) + i)
+		c.trainer.Train(local, c.train, examples, c.seed<<40^uint64(round)<<20^client)
+		if err := mean.Add(local, int64(len(examples))); err != nil {
+			return nil, err
+		}
+	}
+	return mean, nil
+}
+
+// pull waits for a model newer than after; any model when after is empty.
+func pull(ctx context.Context, c *api.Client, session, after string, w *wire) (api.ModelInfo, []float32, error) {
+	for {
+		o := api.PullOptions{After: after}
+		if after != "" {
+			o.Wait = waitForModel
+		}
+		var b bytes.Buffer
+		info, err := c.Pull(ctx, session, o, &b)
+		if errors.Is(err, api.ErrNotModified) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return info, nil, fmt.Errorf("pull: %w", err)
+		}
+		params, err := w.decode(b.Bytes())
+		return info, params, err
+	}
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fedmesh/fedmesh/examples/mnist/digits"
+	"github.com/fedmesh/fedmesh/examples/mnist/learn"
+	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
+)
+
+// data is the same for every run.
+type data struct {
+	train, test *digits.Set
+	clients     [][]int
+}
+
+// run trains once, in a folder of its own, and returns what came out. The error
+// is about a run that did not come to its end; Result.Err judges one that did.
+func run(ctx context.Context, c Config, d data, dir string, live *live) (result Result, err error) {
+	started := time.Now()
+	wire, err := newWire(c.Shape)
+	if err != nil {
+		return Result{}, err
+	}
+	cluster, err := process.NewCluster(process.Options{Binary: c.Fedmesh, N: c.Peers, Dir: filepath.Join(dir, "kill-"+c.Kill), Mesh: "mnist"})
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { err = errors.Join(err, cluster.Close()) }()
+	if err := cluster.Start(ctx); err != nil {
+		return Result{}, err
+	}
+	routes, err := newRoutes(cluster.URLs())
+	if err != nil {
+		return Result{}, err
+	}
+	defer routes.close()
+
+	session := api.DefaultSessionConfig()
+	session.Strategy = c.Strategy
+	// A round waits for all combiners however long they take, so that what is
+	// trained depends on nothing but the seed.
+	session.TargetCombiners, session.MinCombiners = c.Combiners, c.Combiners
+	info, _, err := routes[0].CreateSession(ctx, "mnist", session, api.Bytes(wire.encode(c.Shape.Init(c.Seed))))
+	if err != nil {
+		return Result{}, fmt.Errorf("mnist: open the session: %w", err)
+	}
+
+	stage := newStage(c, live, cluster.Kill)
+	rounds, err := train(ctx, c, d, wire, cluster, routes, info.Key, stage, live)
+	live.set("")
+	if err != nil {
+		return Result{}, err
+	}
+	if _, err := routes[0].CloseSession(ctx, info.Key); err != nil {
+		return Result{}, fmt.Errorf("mnist: close the session: %w", err)
+	}
+	receipts, victim := stage.result()
+	verdict, err := process.Check(ctx, process.CheckOptions{Session: info.Key, Peers: cluster.Peers(), Receipts: receipts})
+	if err != nil {
+		return Result{}, err
+	}
+	return newResult(c, rounds, victim, verdict, time.Since(started)), nil
+}
+
+// train runs the combiners and the watcher to the last round, and starts the
+// killed peer again on the way.
+func train(ctx context.Context, c Config, d data, wire *wire, cluster *process.Cluster, routes routes,
+	session string, stage *stage, live *live,
+) ([]Round, error) {
+	group, ctx := errgroup.WithContext(ctx)
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for i := range c.Combiners {
+		combiner := &combiner{
+			index: i + 1, session: session, rounds: c.Rounds, seed: c.Seed,
+			clients: d.clients[i*c.Clients : (i+1)*c.Clients],
+			train:   d.train, wire: wire, trainer: learn.NewTrainer(c.Shape, c.Hyper),
+			routes: routes, stage: stage, slots: slots,
+		}
+		group.Go(func() error { return combiner.run(ctx) })
+	}
+	w := &watcher{
+		config: c, session: session, cluster: cluster, any: routes[0], each: map[string]*api.Client{},
+		test: d.test, wire: wire, live: live,
+	}
+	for _, p := range cluster.Peers() {
+		one, err := api.NewClient([]string{p.URL}, api.ClientOptions{Passes: 1, ResponseTimeout: time.Second})
+		if err != nil {
+			return nil, fmt.Errorf("mnist: %w", err)
+		}
+		defer one.Close()
+		w.each[p.Name] = one
+	}
+	w.onRound = func(round int) {
+		if stage.killRound == 0 || round != stage.killRound+1 {
+			return
+		}
+		_, victim := stage.result()
+		group.Go(func() error {
+			if err := cluster.Restart(ctx, victim); err != nil {
+				return err
+			}
+			live.line(fmt.Sprintf("%s started again in round %d", victim, round+1))
+			return nil
+		})
+	}
+	var rounds []Round
+	group.Go(func() (err error) {
+		rounds, err = w.run(ctx)
+		return err
+	})
+	err := group.Wait()
+	return rounds, err
+}
