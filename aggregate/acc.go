@@ -11,7 +11,7 @@ import (
 // RawSize is the number of bytes of one element of an encoded sum.
 const RawSize = kernel.RawSize
 
-// ErrPartial: an encoded sum that is damaged.
+// ErrPartial is wrapped by the errors for an encoded sum that is damaged.
 var ErrPartial = errors.New("damaged partial sum")
 
 // Acc holds the exact sums of some elements, in memory. The zero value holds none; [Acc.Reset] sizes it. Adding

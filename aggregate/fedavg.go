@@ -38,7 +38,7 @@ func (fedAvg) Terms(_ Round, updates []Update) ([]Term, error) {
 	terms := make([]Term, len(updates))
 	for i, u := range updates {
 		if u.Source == nil {
-			return nil, fmt.Errorf("aggregate: update %d has no source: %w", i, ErrRound)
+			return nil, fmt.Errorf("aggregate: update %d: %w", i, ErrSource)
 		}
 		terms[i] = Term{Source: u.Source, Weight: u.Weight}
 	}
@@ -99,7 +99,7 @@ func corrections(r Round) ([]Term, error) {
 		return nil, nil
 	}
 	if r.Prev.Source == nil || r.Base == nil {
-		return nil, fmt.Errorf("aggregate: updates were trained from other models than %s: it and they are needed: %w", r.Prev.Digest.Short(), ErrRound)
+		return nil, fmt.Errorf("aggregate: updates were trained from other models than %s: it and they are needed: %w", r.Prev.Digest.Short(), ErrSource)
 	}
 	terms := []Term{{Source: r.Prev.Source, Weight: all}}
 	inOrder := func(a, b model.Digest) int { return bytes.Compare(a[:], b[:]) }
@@ -122,8 +122,11 @@ type meanPlan struct {
 }
 
 func (p *meanPlan) Range(ctx context.Context, ws *Workspace, from, to int64, sums []io.Reader, out io.Writer) (Events, error) {
-	if p.sums != (len(sums) > 0) {
-		return Events{}, fmt.Errorf("aggregate: %d partial sums are given, but updates without a source: %t: %w", len(sums), p.sums, ErrRound)
+	if p.sums && len(sums) == 0 {
+		return Events{}, fmt.Errorf("aggregate: updates without a source, and no sums that hold them: %w", ErrSource)
+	}
+	if !p.sums && len(sums) > 0 {
+		return Events{}, fmt.Errorf("aggregate: %d sums of updates that have sources too: %w", len(sums), ErrRound)
 	}
 	return p.spec.Mean(ctx, ws, from, to, p.terms, sums, p.total, out)
 }

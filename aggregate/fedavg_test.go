@@ -20,7 +20,11 @@ func fedAvg(t testing.TB) aggregate.Summing {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.(aggregate.Summing)
+	summing, ok := s.(aggregate.Summing)
+	if !ok {
+		t.Fatal("fedavg does not work from sums")
+	}
+	return summing
 }
 
 // compute returns the canonical file of a round's model.
@@ -185,7 +189,7 @@ func TestFedAvgRefuses(t *testing.T) {
 		{"weight negative", nil, []aggregate.Update{{Weight: -1, Base: prev.Digest, Source: f}}, aggregate.ErrWeight},
 		{"weight too large", nil, []aggregate.Update{{Weight: most + 1, Base: prev.Digest, Source: f}}, aggregate.ErrWeight},
 		{"weights too large", nil, []aggregate.Update{{Weight: most, Base: prev.Digest, Source: f}, {Weight: 1, Base: prev.Digest, Source: f}}, aggregate.ErrWeight},
-		{"no bases", nil, []aggregate.Update{{Weight: 1, Base: other, Source: f}}, aggregate.ErrRound},
+		{"no bases", nil, []aggregate.Update{{Weight: 1, Base: other, Source: f}}, aggregate.ErrSource},
 		{"base is lost", lost, []aggregate.Update{{Weight: 1, Base: other, Source: f}}, gone},
 		{"base is not needed", lost, []aggregate.Update{{Weight: 1, Base: prev.Digest, Source: f}}, nil},
 	} {
@@ -194,12 +198,12 @@ func TestFedAvgRefuses(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	if _, err := fedAvg(t).Terms(aggregate.Round{}, []aggregate.Update{{Weight: 1}}); !errors.Is(err, aggregate.ErrRound) {
+	if _, err := fedAvg(t).Terms(aggregate.Round{}, []aggregate.Update{{Weight: 1}}); !errors.Is(err, aggregate.ErrSource) {
 		t.Errorf("terms without a source: %v", err)
 	}
 
 	// Sums and missing sources go together.
-	for _, source := range []io.ReaderAt{f, nil} {
+	for source, want := range map[io.ReaderAt]error{f: aggregate.ErrRound, nil: aggregate.ErrSource} {
 		plan, err := fedAvg(t).Plan(t.Context(), aggregate.Round{Spec: mustSpec(t, l, nil), Prev: prev, Updates: []aggregate.Update{{Weight: 1, Base: prev.Digest, Source: source}}})
 		if err != nil {
 			t.Fatal(err)
@@ -208,7 +212,7 @@ func TestFedAvgRefuses(t *testing.T) {
 		if source != nil {
 			sums = append(sums, bytes.NewReader(make([]byte, aggregate.RawSize)))
 		}
-		if _, err := plan.Range(t.Context(), nil, 0, 1, sums, io.Discard); !errors.Is(err, aggregate.ErrRound) {
+		if _, err := plan.Range(t.Context(), nil, 0, 1, sums, io.Discard); !errors.Is(err, want) {
 			t.Errorf("source %v, %d sums: %v", source, len(sums), err)
 		}
 	}

@@ -18,7 +18,7 @@ const Block = 32768
 // MaxTotalWeight is the largest sum of the weights of a round's updates.
 const MaxTotalWeight = 1<<38 - 1
 
-// ErrSpec: scales or a range that do not fit the layout.
+// ErrSpec is wrapped by the errors for scales and ranges that do not fit the layout.
 var ErrSpec = errors.New("does not fit the layout")
 
 // Spec is a layout with the scale of each tensor: all that must be agreed on for sums to be the

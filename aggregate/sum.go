@@ -10,8 +10,11 @@ import (
 	"github.com/fedmesh/fedmesh/aggregate/internal/kernel"
 )
 
-// ErrWeight: weights or a total that are out of range.
+// ErrWeight is wrapped by the errors for weights and totals that are out of range.
 var ErrWeight = errors.New("weight out of range")
+
+// ErrSource is wrapped by the errors for a model that is needed and not given.
+var ErrSource = errors.New("no source")
 
 // Term is a model in a sum.
 type Term struct {
@@ -100,7 +103,7 @@ func checkTerms(terms []Term, most int64) error {
 			return fmt.Errorf("aggregate: weights of %d terms add up to more than %d: %w", len(terms), most, ErrWeight)
 		}
 		if t.Source == nil && t.Weight != 0 {
-			return fmt.Errorf("aggregate: term %d has no source", i)
+			return fmt.Errorf("aggregate: term %d: %w", i, ErrSource)
 		}
 	}
 	return nil
