@@ -8,6 +8,7 @@
 //	config.go    what to run
 //	run.go       one run
 //	combiner.go  pull, train the clients, push their mean
+//	routes.go    a peer to push to, another to pull from
 //	stage.go     who is killed when, and who has to wait for it
 //	watch.go     the accuracy and each peer's digest, round by round
 //	live.go      lines on a terminal or a pipe

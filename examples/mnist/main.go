@@ -46,7 +46,7 @@ func realMain(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, clean(err != nil)) }()
+	defer func() { err = errors.Join(err, clean(err != nil && ctx.Err() == nil)) }()
 	if c.Fedmesh == "" {
 		live.set("building fedmesh ...")
 		if c.Fedmesh, err = build(ctx, dir); err != nil {
