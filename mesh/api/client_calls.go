@@ -23,7 +23,7 @@ func (c *Client) CreateSession(ctx context.Context, name string, cfg SessionConf
 		return info, false, InvalidRequest("session", err)
 	}
 	if err := cfg.Validate(); err != nil {
-		return info, false, InvalidRequest("config", err)
+		return info, false, invalidConfig(err)
 	}
 	config, err := json.Marshal(cfg)
 	if err != nil {

@@ -28,7 +28,7 @@ func query(r *http.Request, known ...string) (url.Values, error) {
 	}
 	for _, name := range sortedNames(q) {
 		prefixed := slices.Contains(known, metricPrefix) && strings.HasPrefix(name, metricPrefix)
-		if !prefixed && (!slices.Contains(known, name) || name == metricPrefix) {
+		if !prefixed && !slices.Contains(known, name) {
 			return nil, InvalidRequest(clip(name), fmt.Errorf("there is no parameter %+q here; known: %s", clip(name), strings.Join(known, ", ")))
 		}
 		if n := len(q[name]); n > 1 {
@@ -139,7 +139,7 @@ func parseAfter(s string) (string, error) {
 	}
 	ref, err := ParseModelRef(s)
 	if err != nil || ref.Kind == RefLatest {
-		return "", InvalidRequest("after", fmt.Errorf("%+q is neither a round number nor a digest of 64 hex digits", clip(s)))
+		return "", InvalidRequest("after", fmt.Errorf("after is %+q, neither a round number nor a digest of 64 hex digits", clip(s)))
 	}
 	return ref.String(), nil
 }

@@ -117,14 +117,6 @@ func (w *response) flush() error {
 
 func (w *response) extend() { _ = w.rc.SetWriteDeadline(time.Now().Add(w.idle)) }
 
-// gone notes that there is nobody left to answer.
-func (w *response) gone() {
-	if w.status == 0 {
-		w.status = statusGone
-		w.mute = true
-	}
-}
-
 func (w *response) received() int64 {
 	if w.body == nil {
 		return 0

@@ -127,10 +127,22 @@ func (f *form) open() (SessionConfig, error) {
 		}
 		seen = true
 		if cfg, err = ParseSessionConfig(part); err != nil {
-			p := InvalidRequest("config", err)
-			return cfg, p.With("faults", strings.Split(p.Detail, "; "))
+			return cfg, invalidConfig(err)
 		}
 	}
+}
+
+// invalidConfig lists the faults of a config one by one.
+func invalidConfig(err error) *Problem {
+	faults := []string{}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // Validate's own result
+		for _, e := range joined.Unwrap() {
+			faults = append(faults, detail(e))
+		}
+	} else {
+		faults = append(faults, detail(err))
+	}
+	return InvalidRequest("config", err).With("faults", faults)
 }
 
 // Read reads the seed, and at its end makes sure that nothing follows.

@@ -189,10 +189,13 @@ func (s *Server) finish(w *response, r *http.Request, err error) {
 	switch {
 	case err == nil:
 		return
+	case w.bodyProblem() != nil:
+		// net/http ends the context when a body breaks, but the client may still listen.
 	case r.Context().Err() != nil:
-		w.gone()
-		return
-	case w.status != 0:
+		w.status = statusGone
+		panic(http.ErrAbortHandler)
+	}
+	if w.status != 0 {
 		// Half an answer is out: only a broken connection says that it is not whole.
 		s.log.Warn().Err(err).Str("path", clip(r.URL.Path)).Msg("answer cut short")
 		panic(http.ErrAbortHandler)
