@@ -272,7 +272,7 @@ func (g *Gossip) Leave(timeout time.Duration) error {
 	stop := context.AfterFunc(g.transport.ctx, cancel) // Close ends the waiting
 	defer stop()
 	defer cancel()
-	for time.Until(by) > timeout/2 && !(g.outbox.idle() && g.relay.queue.NumQueued() == 0) {
+	for time.Until(by) > timeout/2 && (!g.outbox.idle() || g.relay.queue.NumQueued() > 0) {
 		if !sleep(run, 10*time.Millisecond) {
 			break
 		}

@@ -262,13 +262,14 @@ func TestSavedPeers(t *testing.T) {
 		if want := n.GossipAddr("a") + " " + n.GossipAddr("c") + " 10.9.9.9:7946"; got != want {
 			t.Errorf("saved %q, want %q", got, want)
 		}
-		// The seed is gone and b restarts: it finds c by what it saved.
-		_ = a.Close()
-		_ = b.Close()
+		// The seed is gone, c restarts and knows nobody, b restarts: it finds c by
+		// what it saved.
+		for _, nd := range []*node{a, b, c} {
+			_ = nd.Close()
+		}
+		c = start(t, n, "c", func(c *gossip.Config) { c.Join = nil })
 		b = start(t, n, "b", keep)
-		within(t, 30*time.Second, "found without a seed", func() bool {
-			return strings.Contains(b.view(), "c:alive") && strings.Contains(c.view(), "b:alive")
-		})
+		within(t, 30*time.Second, "found without a seed", allSee([]*node{b, c}, "b:alive c:alive"))
 		// One that leaves is not saved.
 		_ = c.Leave(time.Second)
 		time.Sleep(5 * time.Second)

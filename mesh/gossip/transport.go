@@ -142,7 +142,7 @@ func (t *transport) Shutdown() error {
 	t.tasks.Go(func() {
 		for {
 			select {
-			case <-t.Transport.PacketCh():
+			case <-t.PacketCh():
 			case <-t.ctx.Done():
 				return
 			}
