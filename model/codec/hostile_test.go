@@ -130,7 +130,7 @@ func TestTooLargeIsRefused(t *testing.T) {
 	}
 }
 
-// 10 MB that inflate to 10 GB are refused after the first buffer.
+// An archive that inflates to far more than it says is refused after the first buffer.
 func TestBombIsStopped(t *testing.T) {
 	var bomb bytes.Buffer
 	w := zip.NewWriter(&bomb)
@@ -140,7 +140,7 @@ func TestBombIsStopped(t *testing.T) {
 	}
 	_, _ = f.Write(npy("<f4", "100,", nil))
 	zeros := make([]byte, 1<<20)
-	for range 100 {
+	for range 64 {
 		_, _ = f.Write(zeros)
 	}
 	if err := w.Close(); err != nil {

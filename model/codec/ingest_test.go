@@ -286,7 +286,9 @@ func TestMemoryDoesNotGrowWithTheModel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		if grown := after.TotalAlloc - before.TotalAlloc; grown > 2<<20 {
 			t.Errorf("%s: %d bytes allocated for a model of %d", f, grown, l.Size())
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/fedmesh/fedmesh/model"
 )
 
-var kinds = []string{"shapes.npz", "dtypes.deflated.npz", "shapes.streamed.npz", "shapes.streamed.deflated.npz"}
+var kinds = []string{"shapes.npz", "shapes.deflated.npz", "shapes.streamed.npz", "shapes.streamed.deflated.npz"}
 
 func TestTruncationAnywhere(t *testing.T) {
 	for _, kind := range kinds {
@@ -46,20 +46,18 @@ func TestEveryDamagedByteIsNoticed(t *testing.T) {
 		}
 		missed := 0
 		for i := range whole {
-			for _, bit := range []byte{0x01, 0x80} {
-				b := bytes.Clone(whole)
-				b[i] ^= bit
-				got, err := decode(bytes.NewReader(b))
-				if err == nil && !bytes.Equal(got, want) {
-					t.Errorf("%s: bit %#02x of byte %d of %d: read as something else", kind, bit, i, len(b))
-				}
-				if err == nil {
-					missed++
-				}
+			b := bytes.Clone(whole)
+			b[i] ^= 1 << (i % 8)
+			got, err := decode(bytes.NewReader(b))
+			if err == nil && !bytes.Equal(got, want) {
+				t.Errorf("%s: bit %d of byte %d of %d: read as something else", kind, i%8, i, len(b))
+			}
+			if err == nil {
+				missed++
 			}
 		}
 		// Versions, times and attributes, about 24 bytes per array.
-		if most := 60 * bytes.Count(whole, []byte("PK\x01\x02")); missed > most {
+		if most := 30 * bytes.Count(whole, []byte("PK\x01\x02")); missed > most {
 			t.Errorf("%s: %d damages were not noticed, expected at most %d", kind, missed, most)
 		}
 	}

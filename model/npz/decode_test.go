@@ -3,6 +3,7 @@ package npz_test
 import (
 	"archive/zip"
 	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -245,20 +246,38 @@ func TestNamesRefused(t *testing.T) {
 }
 
 func TestBombIsStoppedEarly(t *testing.T) {
-	// 1 GiB of zeros in 1 MB. It claims an array of 4 bytes.
-	var bomb bytes.Buffer
-	w := zip.NewWriter(&bomb)
-	f, err := w.Create("w.npy")
+	// It claims an array of 4 bytes and inflates to 10 GiB: deflate refers back at most 32 KiB, so a block of
+	// zeros behind zeros can be repeated as it is.
+	var block, packed, bomb bytes.Buffer
+	f, err := flate.NewWriter(&packed, flate.BestCompression)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = io.WriteString(f, f4("(1,)", ""))
 	zeros := make([]byte, 1<<20)
-	for range 1 << 10 {
-		_, _ = f.Write(zeros)
+	_, _ = io.WriteString(f, f4("(1,)", ""))
+	_, _ = f.Write(zeros)
+	_ = f.Flush()
+	start := packed.Len()
+	_, _ = f.Write(zeros)
+	_ = f.Flush()
+	block.Write(packed.Bytes()[start:])
+	for range 10 << 10 {
+		packed.Write(block.Bytes())
 	}
+	w := zip.NewWriter(&bomb)
+	m, err := w.CreateRaw(&zip.FileHeader{
+		Name: "w.npy", Method: zip.Deflate, Flags: 8,
+		CompressedSize64: uint64(packed.Len()), UncompressedSize64: 10 << 30,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = m.Write(packed.Bytes())
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if bomb.Len() > 20<<20 {
+		t.Fatalf("a bomb of %d bytes", bomb.Len())
 	}
 	in := &counter{r: bytes.NewReader(bomb.Bytes())}
 	if _, err := decode(in); !errors.Is(err, model.ErrTooLarge) || !strings.Contains(err.Error(), `array "w": inflates to more than`) {
