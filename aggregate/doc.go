@@ -44,7 +44,8 @@
 // bits is the integer 1024 times as large.)
 //
 // Why sums fit: the weights of a round add up to less than 2^38, so |Σ w·x| < 2^38 · 2^24 = 2^62, in units of the
-// scale. The general formula of [FedAvg rounds] adds two sums over some of the same weights, of the previous model and of the
+// scale. The general formula, which counts stale updates as steps from their own
+// base, adds two sums over some of the same weights, of the previous model and of the
 // bases: 3·2^62 at most, that is 3·2^125 least bits, less than the 2^127 that a signed 128-bit integer has. Integers are at
 // most 64 bits, their sums at most 3·2^102. Sums over updates alone stay within ±2^125, and a partial sum beyond it
 // is refused as damaged.
@@ -61,6 +62,4 @@
 // A [Strategy] plans a [Round] and its [Plan] writes ranges of the new model. One that needs its updates only through a
 // weighted sum is a [Summing] strategy: peers may exchange sums in place of updates. Others read the updates' ranges
 // themselves. Whatever a result depends on is a field of Round: a strategy has no state, clock or randomness of its own.
-//
-// [FedAvg rounds]: https://arxiv.org/abs/1602.05629
 package aggregate

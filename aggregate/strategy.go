@@ -51,8 +51,8 @@ type Round struct {
 // peer.
 type Strategy interface {
 	Info() Info
-	// Plan checks a round, finds the models it needs, and prepares its computation. What the round itself does not
-	// allow is an error that wraps [ErrRound] or [ErrWeight].
+	// Plan checks a round, finds the models it needs, and prepares its computation. Its errors wrap [ErrRound],
+	// [ErrWeight], [ErrSource], or what Round.Base returned.
 	Plan(ctx context.Context, r Round) (Plan, error)
 }
 

@@ -101,12 +101,13 @@ func FinalF32(dst []byte, lo, hi []uint64, d Divisor, scale int, limit uint32) (
 		l &^= -uint64(f)
 		z := uint(bits.LeadingZeros64(h))
 		h = h<<(z&63) | l>>1>>(^z&63)
-		// The true quotient is in [q, q+3), before the shift that leaves 62 or 63 bits as well as after it.
+		// The true quotient is in [q, q+3): one may be missing because h was cut off, one
+		// because r was, one because q is. The shift that leaves 62 or 63 bits keeps that so.
 		q, _ := bits.Mul64(h, d.r)
 		t := q >> 63
 		q >>= t
 		m := uint32((q + half) >> 39)
-		if (half-q)&(2*half-1) <= 3 {
+		if (half-q)&(2*half-1) < 3 {
 			m = d.nearest(hi[i], lo[i])
 		}
 		x := m + uint32(bias+int(t)-int(z)-int(f<<6))<<23
