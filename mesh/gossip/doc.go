@@ -29,7 +29,8 @@
 //	queue     reason
 //	inbound   full       Handler too slow
 //	datagram  full, gone, failed
-//	stream    full       peer too slow; also gone, failed, closed
+//	stream    full       peer too slow; also gone, failed, closed; malformed came in
+//	packet    malformed  came in, and no member sends such
 //	gossip    full       this member is alone, or broadcasts too much
 //	send      too_large, gone, closed: refused at once
 //	state     too_large  LocalState beyond MaxMessage

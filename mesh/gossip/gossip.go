@@ -176,7 +176,7 @@ func (g *Gossip) prepare(ctx context.Context) (*memberlist.Config, *transport, e
 		mc.BindPort = nt.GetAutoBindPort()
 		mc.AdvertisePort = mc.BindPort
 	}
-	tr := newTransport(inner, g.cfg.StreamTimeout)
+	tr := newTransport(inner, g.cfg.StreamTimeout, g.metrics)
 	mc.Transport = tr
 	if g.cfg.Transport == nil && g.cfg.Advertise != "" {
 		host, port, err := splitAddr(g.cfg.Advertise)

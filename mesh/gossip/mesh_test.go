@@ -87,6 +87,11 @@ func TestFiveMembers(t *testing.T) {
 			}
 			return true
 		})
+		for _, nd := range nodes {
+			if got := nd.metric(t, "dropped_total", "reason=malformed"); got != 0 {
+				t.Errorf("%v packets and streams of members refused", got)
+			}
+		}
 		if got := nodes[0].metric(t, "members", "state=alive"); got != 5 {
 			t.Errorf("%v members by the metric", got)
 		}

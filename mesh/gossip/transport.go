@@ -23,11 +23,14 @@ const (
 
 // transport stands between memberlist and its real transport and adds what
 // memberlist leaves out: it sets a deadline on streams that carry messages out,
-// closes all streams at shutdown, and bounds their number.
+// closes all streams at shutdown, bounds their number, and refuses what would make
+// memberlist allocate without bound.
 type transport struct {
 	memberlist.Transport
 	timeout time.Duration
 	dial    func(ctx context.Context, a memberlist.Address) (net.Conn, error)
+	metrics *metrics
+	packets chan *memberlist.Packet
 	streams chan net.Conn
 	ctx     context.Context // ends at shutdown; memberlist's interface passes none
 	cancel  context.CancelFunc
@@ -43,10 +46,12 @@ type transport struct {
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
-func newTransport(inner memberlist.Transport, timeout time.Duration) *transport {
+func newTransport(inner memberlist.Transport, timeout time.Duration, m *metrics) *transport {
 	t := &transport{
 		Transport: inner,
 		timeout:   timeout,
+		metrics:   m,
+		packets:   make(chan *memberlist.Packet),
 		streams:   make(chan net.Conn),
 		stopping:  make(chan struct{}),
 		open:      map[*trackedConn]struct{}{},
@@ -68,6 +73,7 @@ func newTransport(inner memberlist.Transport, timeout time.Duration) *transport 
 		}
 	}
 	t.tasks.Go(t.accept)
+	t.tasks.Go(t.receive)
 	return t
 }
 
@@ -95,6 +101,28 @@ func (t *transport) accept() {
 		}
 	}
 }
+
+// receive hands incoming packets on to memberlist.
+func (t *transport) receive() {
+	for {
+		select {
+		case p := <-t.Transport.PacketCh():
+			if checkPacket(p.Buf) != nil {
+				t.metrics.drop("packet", "malformed", 1)
+				continue
+			}
+			select {
+			case t.packets <- p:
+			case <-t.stopping:
+			}
+		case <-t.ctx.Done():
+			return
+		}
+	}
+}
+
+// PacketCh implements memberlist.Transport.
+func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
 
 // StreamCh implements memberlist.Transport.
 func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
@@ -138,16 +166,7 @@ func (t *transport) Shutdown() error {
 	t.mu.Unlock()
 	close(t.stopping)
 	// The inner transport waits for its goroutines, which wait until what they
-	// have is taken. Memberlist may never have started to.
-	t.tasks.Go(func() {
-		for {
-			select {
-			case <-t.PacketCh():
-			case <-t.ctx.Done():
-				return
-			}
-		}
-	})
+	// have is taken: accept and receive must run until it is done.
 	err := t.Transport.Shutdown()
 	t.cancel()
 	t.mu.Lock()
@@ -183,6 +202,18 @@ type trackedConn struct {
 	net.Conn
 	t         *transport
 	direction int
+	guard     streamGuard
+}
+
+// Read implements net.Conn. Only memberlist's one reader uses the guard.
+func (c *trackedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if bad := c.guard.scan(b[:n]); bad != nil {
+		c.t.metrics.drop("stream", "malformed", 1)
+		_ = c.Close()
+		return 0, bad
+	}
+	return n, err
 }
 
 // Write implements net.Conn. A failed write closes the stream: memberlist forgets
