@@ -38,6 +38,10 @@ func (r *round) pending(key Key) *pending {
 
 // derive brings the rounds up to date with the entries. It is a pure function of the set of admitted entries.
 func (s *Session) derive() {
+	if s.version == s.ledger.version {
+		return
+	}
+	s.version = s.ledger.version
 	if len(s.rounds) == 0 {
 		s.rounds = []*round{s.start()}
 		s.dirty = 1
@@ -55,6 +59,7 @@ func (s *Session) derive() {
 		members := s.membersOf(n)
 		cut, ok := s.cutOf(n, members)
 		if !ok {
+			s.openMembers = members
 			break
 		}
 		r := s.step(n, members, cut)

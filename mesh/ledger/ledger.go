@@ -28,6 +28,7 @@ type Ledger struct {
 	outside  map[LogID]map[uint64]*Entry // not yet admitted, by sequence number
 	sessions map[SessionKey]*Session
 	peers    peers
+	version  uint64 // counts admissions
 }
 
 // journal is the admitted part of one log.
@@ -184,6 +185,7 @@ func (l *Ledger) admit(e *Entry) error {
 	}
 	j.entries = append(j.entries, e)
 	l.vector[e.Log] = e.Seq
+	l.version++
 	l.index(e)
 	return nil
 }

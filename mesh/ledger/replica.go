@@ -22,7 +22,7 @@ type Replica struct {
 	self     LogID
 	alive    map[LogID]bool
 	synced   bool
-	models   map[model.Digest]bool
+	models   map[model.Digest]bool         // bytes are here; true when they would survive a power cut
 	results  map[model.Digest]model.Digest // inputs → model, as computed here
 	sessions map[SessionKey]*local
 }
@@ -92,8 +92,10 @@ func (r *Replica) SetAlive(logs []LogID) {
 // it seals nothing.
 func (r *Replica) SetSynced(ok bool) { r.synced = ok }
 
-// HoldModel says that a model's bytes are here.
-func (r *Replica) HoldModel(d model.Digest) { r.models[d] = true }
+// HoldModel says that a model's bytes are here, and whether they would survive a power cut. A round's model is served as
+// soon as it is here, but the peer gives its word for it (RoundComputed, RoundsSkipped) only when it is durable: upon that
+// word others delete what it was made of.
+func (r *Replica) HoldModel(d model.Digest, durable bool) { r.models[d] = r.models[d] || durable }
 
 // DropModel says that a model's bytes are no longer here.
 func (r *Replica) DropModel(d model.Digest) {
@@ -102,12 +104,17 @@ func (r *Replica) DropModel(d model.Digest) {
 }
 
 // HoldsModel reports whether a model's bytes are here.
-func (r *Replica) HoldsModel(d model.Digest) bool { return r.models[d] }
+func (r *Replica) HoldsModel(d model.Digest) bool { return has(r.models, d) }
 
 // Computed says that the model d was computed here from these inputs, and that its bytes are here.
-func (r *Replica) Computed(inputs, d model.Digest) {
+func (r *Replica) Computed(inputs, d model.Digest, durable bool) {
 	r.results[inputs] = d
-	r.models[d] = true
+	r.HoldModel(d, durable)
+}
+
+func has[K comparable, V any](m map[K]V, k K) bool {
+	_, ok := m[k]
+	return ok
 }
 
 // Missing says which updates, of all that a piece of work asked for, nobody delivers at this time; none when all were.

@@ -10,13 +10,13 @@ import (
 // modelOf returns the model of a derived round if its bytes are here.
 func (r *Replica) modelOf(s *Session, n uint64) (d model.Digest, ok bool) {
 	if n == 0 {
-		return s.opened.Seed, r.models[s.opened.Seed]
+		return s.opened.Seed, has(r.models, s.opened.Seed)
 	}
-	if d, ok = r.results[s.rounds[n].inputs]; ok && r.models[d] {
+	if d, ok = r.results[s.rounds[n].inputs]; ok && has(r.models, d) {
 		return d, true
 	}
 	for _, c := range s.ComputedBy(n) {
-		if r.models[c.Model] {
+		if has(r.models, c.Model) {
 			return c.Model, true
 		}
 	}
@@ -94,8 +94,15 @@ func (r *Replica) settled(s *Session, ls *local, n uint64, now Time) bool {
 	return all || now >= ls.sealed[n]+s.opened.Config.SettleTimeout
 }
 
-// account appends what this peer owes to rounds whose model it has: its computation of those it sealed, a skip for the others.
+// account appends what this peer owes to rounds whose model it durably has: its computation of those it sealed, a skip for
+// the others.
 func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
+	last := ls.have
+	for ; last > int64(s.final); last-- {
+		if d, ok := r.modelOf(s, uint64(last)); ok && r.models[d] {
+			break
+		}
+	}
 	said := false
 	var from, to uint64
 	flush := func() {
@@ -104,27 +111,25 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 		}
 		from = 0
 	}
-	for n := s.final + 1; int64(n) <= ls.have; n++ {
+	for n := s.final + 1; int64(n) <= last; n++ {
 		rd := s.rounds[n]
-		if !slices.Contains(rd.members, r.self) {
-			flush()
-			continue
-		}
-		sealed := s.Sealed(r.self, n)
 		_, skipped := s.skipped(r.self, n, rd.members)
-		if sealed && (skipped || s.has(r.self, n, rd.inputs, rd.members)) {
+		sealed := s.Sealed(r.self, n)
+		d, here := r.modelOf(s, n)
+		switch {
+		case !slices.Contains(rd.members, r.self), sealed && (skipped || s.has(r.self, n, rd.inputs, rd.members)):
 			flush()
-			continue
-		}
-		if d, ok := r.modelOf(s, n); ok && sealed {
+		case here && sealed:
 			flush()
-			said = r.say(&RoundComputed{Session: s.key, Round: n, Inputs: rd.inputs, Model: d, Label: rd.marks}, ready) || said
-			continue
+			if r.models[d] {
+				said = r.say(&RoundComputed{Session: s.key, Round: n, Inputs: rd.inputs, Model: d, Label: rd.marks}, ready) || said
+			}
+		default:
+			if from == 0 {
+				from = n
+			}
+			to = n
 		}
-		if from == 0 {
-			from = n
-		}
-		to = n
 	}
 	flush()
 	return said

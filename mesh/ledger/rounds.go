@@ -41,7 +41,7 @@ func (s *Session) Members(n uint64) []LogID {
 	if n < s.Open() {
 		return s.rounds[n].members
 	}
-	return s.membersOf(s.Open())
+	return s.openMembers
 }
 
 // PlacedIn returns the round that an update is in; ok is false while it is in none.

@@ -23,11 +23,13 @@ type Session struct {
 	closed   []Ref
 	models   map[model.Digest]uint64 // the smallest round that anybody computed each model for
 
-	// What is derived.
-	rounds []*round // rounds[0] is the state before round 1
-	dirty  int      // rounds from this one on are to be derived again
-	placed map[Key]uint64
-	final  uint64 // all rounds up to this one are final
+	// What is derived, and from how many admissions.
+	version     uint64
+	openMembers []LogID
+	rounds      []*round // rounds[0] is the state before round 1
+	dirty       int      // rounds from this one on are to be derived again
+	placed      map[Key]uint64
+	final       uint64 // all rounds up to this one are final
 }
 
 type heldAt struct {

@@ -1,0 +1,11 @@
+// Package sim plays whole meshes from a seed: real ledger.Replicas over disks that lose what was not synced and a network that
+// loses, delays, duplicates and reorders, while peers are killed, stalled, cut off, join, leave and die for good, and
+// combiners lose acknowledgements and try elsewhere. There is one event queue, one clock and one random source, so a seed
+// replays to the last event.
+//
+// After the world has healed it holds every run against the laws (laws.go): all peers derive the same rounds; every
+// acknowledged update is in exactly one of them, and in none that is not newer than its base; a round once final anywhere never
+// changed; nobody is stuck; no two peers computed different models from the same inputs.
+//
+//	make sim SEED=1 N=2000
+package sim

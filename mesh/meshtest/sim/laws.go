@@ -1,0 +1,161 @@
+package sim
+
+import (
+	"fmt"
+
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+	"github.com/fedmesh/fedmesh/model"
+)
+
+// laws are what every run must keep, and what is known so far to hold it against.
+type laws struct {
+	faults []string
+	acks   []*ledger.UpdateHeld
+	finals map[finalKey]model.Digest // inputs, as first seen final anywhere
+	seen   map[*peer]map[ledger.SessionKey]uint64
+}
+
+type finalKey struct {
+	session ledger.SessionKey
+	round   uint64
+}
+
+func newLaws() laws {
+	return laws{finals: map[finalKey]model.Digest{}, seen: map[*peer]map[ledger.SessionKey]uint64{}}
+}
+
+func (l *laws) broken(format string, args ...any) {
+	if len(l.faults) < 10 {
+		l.faults = append(l.faults, fmt.Sprintf(format, args...))
+	}
+}
+
+func (l *laws) acknowledged(u *ledger.UpdateHeld) { l.acks = append(l.acks, u) }
+
+// observe checks, at every decision of every peer, that a round once final anywhere is the same for everybody who finds it final.
+func (l *laws) observe(p *peer) {
+	if l.seen[p] == nil {
+		l.seen[p] = map[ledger.SessionKey]uint64{}
+	}
+	for _, s := range p.replica.Ledger().Sessions() {
+		for n := l.seen[p][s.Key()] + 1; n <= s.Final(); n++ {
+			r, key := s.Round(n), finalKey{s.Key(), n}
+			if first, ok := l.finals[key]; !ok {
+				l.finals[key] = r.Inputs
+			} else if first != r.Inputs {
+				l.broken("round %d of %s is final at %s with inputs %s, and was with %s", n, s.Name(), p.name, r.Inputs.Short(), first.Short())
+			}
+		}
+		l.seen[p][s.Key()] = s.Final()
+	}
+}
+
+// judge checks a run that has healed and come to rest.
+func (w *world) judge() {
+	for _, key := range w.sessions {
+		w.judgeSession(key)
+	}
+}
+
+func (w *world) judgeSession(key ledger.SessionKey) {
+	l := &w.law
+	var ref *ledger.Session
+	var first *peer
+	for _, p := range w.peers {
+		if !p.up {
+			continue
+		}
+		s := p.replica.Ledger().Session(key)
+		if s == nil {
+			l.broken("%s does not know session %s", p.name, key.Short())
+			continue
+		}
+		if ref == nil {
+			ref, first = s, p
+		}
+		w.judgePeer(p, s, first, ref)
+	}
+	if ref == nil {
+		return
+	}
+	for _, u := range l.acks {
+		if u.Session != key {
+			continue
+		}
+		if _, placed := ref.PlacedIn(u.Key()); !placed && w.bytesLeft(u) {
+			l.broken("%v of %s was acknowledged and is in no round", u.Key(), ref.Name())
+		}
+	}
+}
+
+// judgePeer compares a peer's rounds with those of the first.
+func (w *world) judgePeer(p *peer, s *ledger.Session, first *peer, ref *ledger.Session) {
+	l := &w.law
+	if s.Open() != ref.Open() {
+		l.broken("%s has %d rounds of %s, %s has %d", p.name, s.Open()-1, s.Name(), first.name, ref.Open()-1)
+		return
+	}
+	counted := map[ledger.Key]uint64{}
+	for n := uint64(1); n < s.Open(); n++ {
+		r := s.Round(n)
+		if r.Inputs != ref.Round(n).Inputs {
+			l.broken("round %d of %s differs between %s and %s", n, s.Name(), p.name, first.name)
+		}
+		if f, ok := l.finals[finalKey{s.Key(), n}]; ok && f != r.Inputs {
+			l.broken("round %d of %s was final with inputs %s and has %s at %s now", n, s.Name(), f.Short(), r.Inputs.Short(), p.name)
+		}
+		for _, u := range r.Content {
+			if before, twice := counted[u.Key()]; twice {
+				l.broken("%v is in rounds %d and %d of %s at %s", u.Key(), before, n, s.Name(), p.name)
+			}
+			counted[u.Key()] = n
+			if u.BaseRound >= n {
+				l.broken("%v from base round %d is in round %d", u.Key(), u.BaseRound, n)
+			}
+		}
+	}
+	closing, last := s.Closing()
+	if !closing || last == 0 || s.Open() <= last {
+		l.broken("%s is stuck: %s is in round %d, closing %v, last round %d", p.name, s.Name(), s.Open(), closing, last)
+	}
+	have, d, ok := p.replica.Current(s)
+	if !ok || have != s.Open()-1 {
+		l.broken("%s is stuck: it has the model of round %d of %s, the last is %d", p.name, have, s.Name(), s.Open()-1)
+	} else if theirs, ok := ref.Model(have); ok && theirs != d {
+		l.broken("%s has another model of round %d of %s than %s", p.name, have, s.Name(), first.name)
+	}
+	if len(s.Divergences()) > 0 {
+		l.broken("divergence at %s: %+v", p.name, s.Divergences())
+	}
+	if !w.opts.permanent && s.Final() != s.Open()-1 {
+		l.broken("%s is stuck: round %d of %s is not final, it waits for %v", p.name, s.Final()+1, s.Name(), w.names(s.WaitingFor(s.Final()+1)))
+	}
+	for _, q := range w.peers {
+		// What a peer that is gone told only some of us may stay unexplained.
+		if n := len(p.replica.Ledger().OutsideOf(q.log)); n > 0 && !q.gone {
+			l.broken("%s is stuck: %d entries of %s wait for admission", p.name, n, q.name)
+		}
+	}
+}
+
+// bytesLeft reports whether an update can still be counted: the disk of some peer that lives has its bytes.
+func (w *world) bytesLeft(u *ledger.UpdateHeld) bool {
+	for _, p := range w.peers {
+		if p.up && p.updates[u.Model] && p.models[u.Base] {
+			return true
+		}
+	}
+	return !w.opts.permanent && !w.opts.power
+}
+
+func (w *world) names(logs []ledger.LogID) []string {
+	var out []string
+	for _, log := range logs {
+		for _, p := range w.peers {
+			if p.log == log {
+				out = append(out, p.name)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,302 @@
+package sim
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+	"github.com/fedmesh/fedmesh/model"
+)
+
+// peer is a simulated reducer: a real ledger.Replica over a disk and a network that fail.
+type peer struct {
+	w       *world
+	name    string
+	log     ledger.LogID
+	up      bool
+	gone    bool // dead for good, or left
+	leaving bool
+	boot    int // counts starts; an event of an earlier life is void
+	paused  ledger.Time
+
+	replica *ledger.Replica
+	own     uint64 // own entries others may see
+	synced  bool
+	busy    map[ledger.SessionKey]bool
+	wake    ledger.Time
+
+	// The disk. Writes go to the page cache in order; a killed process keeps them, a power cut keeps what was synced.
+	journal  []*ledger.Entry
+	durable  int
+	updates  map[model.Digest]bool
+	models   map[model.Digest]bool
+	unsynced map[model.Digest]bool // bytes that a power cut takes
+}
+
+func (w *world) newPeer(name string) *peer {
+	p := &peer{w: w, name: name, updates: map[model.Digest]bool{}, models: map[model.Digest]bool{}, unsynced: map[model.Digest]bool{}}
+	binary.BigEndian.PutUint64(p.log[:], w.rng.Uint64())
+	w.peers = append(w.peers, p)
+	return p
+}
+
+// live runs do after d if this life of the peer still lasts then; a paused peer does it when it goes on.
+func (p *peer) live(d ledger.Time, do func()) {
+	boot := p.boot
+	p.w.after(d, func() {
+		switch {
+		case !p.up || p.boot != boot:
+		case p.paused > p.w.now:
+			p.live(p.paused-p.w.now, do)
+		default:
+			do()
+		}
+	})
+}
+
+// start boots the peer from its disk.
+func (p *peer) start() {
+	p.up, p.boot, p.synced, p.paused = true, p.boot+1, false, 0
+	p.busy, p.wake = map[ledger.SessionKey]bool{}, -1
+	l := ledger.New()
+	for _, e := range p.journal {
+		if _, err := l.Add(e); err != nil {
+			panic(err)
+		}
+	}
+	p.durable = len(p.journal)
+	p.own = l.Vector()[p.log]
+	p.replica = ledger.NewReplica(l, p.log)
+	for _, d := range slices.SortedFunc(maps.Keys(p.models), compare) {
+		p.store(d)
+	}
+	p.w.say("%s starts with %d entries", p.name, len(p.journal))
+	if p.own == 0 {
+		p.append(&ledger.PeerJoined{Name: p.name, Mesh: "sim"})
+	}
+	p.verify()
+	p.look()
+	p.live(p.w.between(5, 50), func() { p.sync(0) })
+	p.repeat(400, p.look)
+	p.repeat(300, p.exchange)
+	p.repeat(700, p.repair)
+	p.repeat(1500, p.collect)
+}
+
+func (p *peer) repeat(d ledger.Time, do func()) {
+	p.live(p.w.between(d/2, d+d/2), func() {
+		do()
+		p.repeat(d, do)
+	})
+}
+
+// stop ends the process; a power cut also takes what was not synced.
+func (p *peer) stop(power bool) {
+	p.up = false
+	if power {
+		p.journal = p.journal[:p.durable]
+		for _, d := range slices.SortedFunc(maps.Keys(p.unsynced), compare) {
+			if p.w.chance(0.5) {
+				delete(p.updates, d)
+				delete(p.models, d)
+			}
+		}
+		clear(p.unsynced)
+	}
+	p.w.say("%s is killed (power %v)", p.name, power)
+}
+
+// verify tells the others of updates whose bytes the disk has lost.
+func (p *peer) verify() {
+	for _, s := range p.replica.Ledger().Sessions() {
+		for _, key := range s.Keys() {
+			holders, u := s.Holders(key)
+			if slices.Contains(holders, p.log) && !(p.updates[u.Model] && p.models[u.Base]) && !final(s, key) {
+				p.append(&ledger.UpdateDropped{Session: s.Key(), Combiner: key.Combiner, ID: key.ID})
+			}
+		}
+	}
+}
+
+func final(s *ledger.Session, key ledger.Key) bool {
+	n, ok := s.PlacedIn(key)
+	return ok && n <= s.Final()
+}
+
+// append says something in the own log.
+func (p *peer) append(b ledger.Body) bool {
+	e, err := p.replica.Append(b)
+	if err != nil {
+		return false
+	}
+	p.persist([]*ledger.Entry{e})
+	return true
+}
+
+// persist writes entries and, when they are durable, shows the own ones to the others.
+func (p *peer) persist(es []*ledger.Entry) {
+	if len(es) == 0 {
+		return
+	}
+	p.journal = append(p.journal, es...)
+	upto := len(p.journal)
+	p.live(p.w.between(0, 6), func() {
+		p.durable = max(p.durable, upto)
+		for _, e := range es {
+			if e.Log == p.log {
+				p.own = max(p.own, e.Seq)
+				p.w.say("%s says %s", p.name, describe(e.Body))
+				for _, q := range p.w.peers {
+					p.send(q, e)
+				}
+			}
+		}
+		p.poke()
+	})
+}
+
+// send delivers an entry to another peer: late, twice, or not at all.
+func (p *peer) send(q *peer, e *ledger.Entry) {
+	if p == q || q.gone || p.w.chance(p.w.loss) {
+		return
+	}
+	deliver := func() {
+		if p.w.group[p] == p.w.group[q] && q.up {
+			q.live(0, func() { q.receive(e) })
+		}
+	}
+	p.w.after(p.w.delay(), deliver)
+	if p.w.chance(p.w.loss / 2) {
+		p.w.after(p.w.delay(), deliver)
+	}
+}
+
+// receive merges entries from elsewhere.
+func (p *peer) receive(es ...*ledger.Entry) {
+	for _, e := range es {
+		admitted, err := p.replica.Ledger().Add(e)
+		if err != nil {
+			p.w.law.broken("%s: %v", p.name, err)
+			return
+		}
+		p.persist(admitted)
+	}
+	p.poke()
+}
+
+// look updates whom the peer takes for alive, as late as a failure detector is.
+func (p *peer) look() {
+	var alive []ledger.LogID
+	for _, q := range p.w.peers {
+		if p.w.linked(p, q) {
+			alive = append(alive, q.log)
+		}
+	}
+	p.replica.SetAlive(alive)
+	p.poke()
+}
+
+// exchange pulls a part of what a random other peer holds and this one does not.
+func (p *peer) exchange() {
+	q := p.w.peers[p.w.rng.IntN(len(p.w.peers))]
+	if p.w.linked(p, q) && !p.w.chance(p.w.loss) {
+		p.pull(q, p.w.chaos && p.w.chance(0.7))
+	}
+}
+
+// pull takes what q shows, some logs of it and some entries of those when partial.
+func (p *peer) pull(q *peer, partial bool) {
+	have, theirs := p.replica.Ledger().Vector(), q.replica.Ledger().Vector()
+	var es []*ledger.Entry
+	for _, log := range theirs.Logs() {
+		to := theirs[log]
+		if log == q.log {
+			to = min(to, q.own)
+		}
+		if partial && p.w.chance(0.3) {
+			continue
+		}
+		r := q.replica.Ledger().Range(log, have[log], to)
+		if partial && len(r) > 0 {
+			r = r[:p.w.rng.IntN(len(r)+1)]
+		}
+		es = append(es, r...)
+	}
+	if partial {
+		p.w.rng.Shuffle(len(es), func(i, j int) { es[i], es[j] = es[j], es[i] })
+	}
+	if len(es) > 0 {
+		p.live(p.w.delay(), func() { p.receive(es...) })
+	}
+}
+
+// sync exchanges vectors with everybody in reach before the first seal; alone, it goes on after a while.
+func (p *peer) sync(tries int) {
+	found := false
+	for _, q := range p.w.peers {
+		if p.w.linked(p, q) {
+			found = true
+			p.pull(q, false)
+		}
+	}
+	if found || tries > 5 {
+		p.live(850, func() {
+			p.synced = true
+			p.replica.SetSynced(true)
+			p.poke()
+		})
+		return
+	}
+	p.live(p.w.between(100, 300), func() { p.sync(tries + 1) })
+}
+
+// pause stops the process without ending it; when it goes on it exchanges vectors before it seals.
+func (p *peer) pause(d ledger.Time) {
+	p.w.say("%s stalls for %d ms", p.name, d)
+	p.paused = p.w.now + d
+	p.synced = false
+	p.replica.SetSynced(false)
+	p.live(0, func() { p.sync(0) })
+}
+
+// poke lets the replica decide.
+func (p *peer) poke() {
+	if !p.up || p.paused > p.w.now {
+		return
+	}
+	ready := p.replica.Tick(p.w.now)
+	p.persist(ready.Entries)
+	for _, work := range ready.Work {
+		if !p.busy[work.Session] {
+			p.busy[work.Session] = true
+			p.live(p.w.between(1, 40), func() { p.do(work) })
+		}
+	}
+	if ready.WakeSet && (p.wake <= p.w.now || ready.Wake < p.wake) {
+		p.wake = ready.Wake
+		p.live(ready.Wake-p.w.now, p.poke)
+	}
+	p.w.law.observe(p)
+}
+
+func describe(b ledger.Body) string {
+	switch b := b.(type) {
+	case *ledger.UpdateHeld:
+		return fmt.Sprintf("held %v (base %d) of %s", b.Key(), b.BaseRound, b.Session.Short())
+	case *ledger.UpdateLost:
+		return fmt.Sprintf("lost %v in round %d of %s", b.Key(), b.Round, b.Session.Short())
+	case *ledger.UpdateDropped:
+		return "dropped " + b.Combiner + "/" + b.ID
+	case *ledger.RoundSealed:
+		return fmt.Sprintf("sealed %d of %s", b.Round, b.Session.Short())
+	case *ledger.RoundsSkipped:
+		return fmt.Sprintf("skipped %d to %d of %s", b.From, b.To, b.Session.Short())
+	case *ledger.RoundComputed:
+		return fmt.Sprintf("computed %d of %s: inputs %s model %s", b.Round, b.Session.Short(), b.Inputs.Short(), b.Model.Short())
+	}
+	return fmt.Sprintf("%T", b)
+}
+
+func compare(a, b model.Digest) int { return slices.Compare(a[:], b[:]) }

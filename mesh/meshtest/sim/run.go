@@ -1,0 +1,243 @@
+package sim
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+	"github.com/fedmesh/fedmesh/model"
+)
+
+// Result is what a run was, for people, and what it shows.
+type Result struct {
+	Seed         uint64
+	Hash         uint64 // of the whole trace: a replay has the same
+	Peers        int
+	Rounds       uint64 // of all sessions
+	Final        uint64
+	Acknowledged int
+	Lost         int // times a round gave an update up
+	Faults       []string
+}
+
+// Err returns nil for a run that kept all laws, else how to replay it and what broke.
+func (r Result) Err() error {
+	if len(r.Faults) == 0 {
+		return nil
+	}
+	return fmt.Errorf("seed %d (make sim SEED=%d N=1): %s", r.Seed, r.Seed, strings.Join(r.Faults, "; "))
+}
+
+// Run plays one seed from start to rest. A trace of everything that happens goes to trace unless it is nil.
+func Run(seed uint64, trace io.Writer) Result {
+	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), trace: trace, group: map[*peer]int{}, law: newLaws(), chaos: true}
+	w.opts = draw(w.rng)
+	for i := range w.opts.peers {
+		w.newPeer(string(rune('a' + i))).start()
+	}
+	w.run(1500)
+	for len(w.peers[0].replica.Ledger().Peers()) < w.opts.peers { // a session lives as long as one of its founders
+		w.run(w.now + 500)
+	}
+	for i := range w.opts.sessions {
+		w.open(fmt.Sprintf("s%d", i+1))
+	}
+	w.run(w.now + 1500)
+	for i := range w.opts.combiners {
+		for _, key := range w.sessions {
+			c := &combiner{w: w, name: fmt.Sprintf("c%d", i+1), session: key}
+			w.combiners = append(w.combiners, c)
+			w.after(w.between(0, 500), c.train)
+		}
+	}
+	w.unleash()
+	w.run(w.now + w.opts.chaosFor)
+	w.heal()
+	w.rest()
+	w.judge()
+	return w.result(seed)
+}
+
+// open opens a session at the first peer, with everybody it knows as founders.
+func (w *world) open(name string) {
+	p := w.peers[0]
+	var members []ledger.LogID
+	for _, q := range p.replica.Ledger().Peers() {
+		members = append(members, q.Log)
+	}
+	sortLogs(members)
+	config := ledger.Config{
+		Strategy: "fedavg", TargetCombiners: uint32(w.opts.target), MinCombiners: uint32(w.opts.minimum), Copies: uint32(w.opts.copies),
+		RoundTimeout: 1500, SettleTimeout: 500, LostAfter: 2000,
+	}
+	seed := model.Sum([]byte("seed of " + name))
+	for _, q := range w.peers {
+		q.models[seed] = true
+		q.replica.HoldModel(seed, true)
+	}
+	key := ledger.NewSessionKey(name, config, seed, members)
+	w.sessions = append(w.sessions, key)
+	p.append(&ledger.SessionOpened{Session: key, Name: name, Config: config, Seed: seed, Members: members})
+}
+
+// unleash starts the faults, which go on until the world heals.
+func (w *world) unleash() {
+	w.loss = w.rng.Float64() * 0.4
+	w.every(w.opts.killEvery, func() {
+		if p := w.any(); w.chaos && p != nil {
+			w.hit(p)
+		}
+	})
+	w.every(w.opts.splitEvery, func() {
+		if w.chaos {
+			w.split()
+		}
+	})
+	for range w.opts.joins {
+		w.after(w.between(0, w.opts.chaosFor), func() {
+			p := w.newPeer(string(rune('a' + len(w.peers))))
+			w.group[p] = w.rng.IntN(2)
+			p.start()
+		})
+	}
+	if w.opts.permanent {
+		w.after(w.between(0, w.opts.chaosFor), func() {
+			if p := w.any(); p != nil && w.living() > 1 {
+				p.gone = true
+				p.stop(false)
+				w.say("%s will not return", p.name)
+			}
+		})
+	}
+	if w.opts.leaves {
+		w.after(w.between(0, w.opts.chaosFor), func() {
+			if p := w.any(); p != nil && w.living() > 2 {
+				p.leaving = true
+			}
+		})
+	}
+}
+
+// any returns a random peer that is up, or nil.
+func (w *world) any() *peer {
+	var up []*peer
+	for _, p := range w.peers {
+		if p.up {
+			up = append(up, p)
+		}
+	}
+	if len(up) == 0 {
+		return nil
+	}
+	return up[w.rng.IntN(len(up))]
+}
+
+func (w *world) living() int {
+	n := 0
+	for _, p := range w.peers {
+		if !p.gone {
+			n++
+		}
+	}
+	return n
+}
+
+// hit kills a peer and starts it again later, or stalls it.
+func (w *world) hit(p *peer) {
+	if w.rng.IntN(4) == 0 {
+		p.pause(w.between(100, 5000))
+		return
+	}
+	p.stop(w.opts.power && w.chance(0.3))
+	w.after(w.between(50, 6000), func() {
+		if !p.up && !p.gone {
+			p.start()
+		}
+	})
+}
+
+// split cuts the network in two for a while.
+func (w *world) split() {
+	for _, p := range w.peers {
+		w.group[p] = w.rng.IntN(2)
+	}
+	w.say("the network splits: %v", w.groups())
+	w.after(w.between(200, 6000), w.join)
+}
+
+func (w *world) join() {
+	clear(w.group)
+	w.say("the network heals")
+}
+
+func (w *world) groups() []int {
+	var out []int
+	for _, p := range w.peers {
+		out = append(out, w.group[p])
+	}
+	return out
+}
+
+// heal ends all faults and starts every peer that is not gone.
+func (w *world) heal() {
+	w.chaos, w.loss = false, 0
+	w.join()
+	for _, p := range w.peers {
+		p.paused = min(p.paused, w.now)
+		if !p.up && !p.gone {
+			p.start()
+		}
+	}
+}
+
+// rest lets the combiners finish what they have begun, closes the sessions, and lets everything come to rest.
+func (w *world) rest() {
+	busy := func() bool {
+		for _, c := range w.combiners {
+			if !c.idle {
+				return true
+			}
+		}
+		return false
+	}
+	for end := w.now + 200_000; busy() && w.now < end; {
+		w.run(w.now + 500)
+	}
+	if busy() {
+		w.law.broken("a combiner is stuck")
+	}
+	w.run(w.now + 3000)
+	for _, key := range w.sessions {
+		for _, p := range w.peers {
+			if p.session(key) != nil && !p.leaving && p.append(&ledger.SessionClosed{Session: key}) {
+				break
+			}
+		}
+	}
+	w.run(w.now + 15_000)
+}
+
+func (w *world) result(seed uint64) Result {
+	w.say("options %+v", w.opts)
+	r := Result{Seed: seed, Hash: w.hash, Peers: len(w.peers), Acknowledged: len(w.law.acks), Faults: w.law.faults}
+	for _, p := range w.peers {
+		if !p.up {
+			continue
+		}
+		for _, key := range w.sessions {
+			if s := p.replica.Ledger().Session(key); s != nil {
+				r.Rounds += s.Open() - 1
+				r.Final += s.Final()
+			}
+		}
+		for _, e := range p.journal {
+			if e.Body.Kind() == ledger.KindUpdateLost {
+				r.Lost++
+			}
+		}
+		break
+	}
+	return r
+}

@@ -1,0 +1,65 @@
+package sim_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fedmesh/fedmesh/mesh/meshtest/sim"
+)
+
+var (
+	seed  = flag.Uint64("sim.seed", 1, "first `seed`")
+	count = flag.Int("sim.n", 50, "`number` of seeds")
+	trace = flag.Bool("sim.trace", false, "print everything that happens")
+)
+
+func TestSimulation(t *testing.T) {
+	var next, acked, lost, rounds atomic.Int64
+	var failed sync.Map
+	start := time.Now()
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for {
+				i := next.Add(1) - 1
+				if i >= int64(*count) {
+					return
+				}
+				s := *seed + uint64(i)
+				var r sim.Result
+				if *trace {
+					r = sim.Run(s, os.Stdout)
+				} else {
+					r = sim.Run(s, nil)
+				}
+				acked.Add(int64(r.Acknowledged))
+				lost.Add(int64(r.Lost))
+				rounds.Add(int64(r.Rounds))
+				if err := r.Err(); err != nil {
+					failed.Store(s, err)
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("seeds %d to %d: %d rounds, %d updates acknowledged, %d given up in some round, %.0f seeds per second",
+		*seed, *seed+uint64(*count)-1, rounds.Load(), acked.Load(), lost.Load(), float64(*count)/time.Since(start).Seconds())
+}
+
+func TestReplay(t *testing.T) {
+	for s := range uint64(5) {
+		t.Run(fmt.Sprint(s), func(t *testing.T) {
+			a, b := sim.Run(s, nil), sim.Run(s, nil)
+			if a.Hash != b.Hash {
+				t.Fatalf("two runs of seed %d differ: %x and %x", s, a.Hash, b.Hash)
+			}
+		})
+	}
+}

@@ -1,0 +1,280 @@
+package sim
+
+import (
+	"slices"
+
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+	"github.com/fedmesh/fedmesh/model"
+)
+
+// do is the driver's side of a piece of work: compute the model, or take it from a peer, or report what is missing.
+func (p *peer) do(work ledger.Work) {
+	delete(p.busy, work.Session)
+	defer p.poke()
+	if len(work.Takes) > 0 && (len(work.Round.Content) == 0 || work.Takes[0].Round > work.Round.Number || p.w.chance(0.3)) {
+		if p.take(work.Takes) {
+			return
+		}
+	}
+	if len(work.Round.Content) == 0 {
+		p.again(work)
+		return
+	}
+	var missing []ledger.Key
+	for _, u := range work.Round.Content {
+		if !p.reach(u.Model, false) || u.Base != work.Previous && !p.reach(u.Base, true) {
+			missing = append(missing, u.Key())
+		}
+	}
+	if len(missing) == 0 {
+		for _, u := range work.Round.Content { // what a round was computed from is kept until it is final
+			if !p.updates[u.Model] {
+				p.updates[u.Model], p.unsynced[u.Model] = true, true
+			}
+			if !p.models[u.Base] {
+				p.store(u.Base)
+			}
+		}
+		d := result(work)
+		p.store(d)
+		p.replica.Computed(work.Round.Inputs, d, false)
+		p.replica.Missing(work.Session, work.Round.Inputs, nil, p.w.now)
+		return
+	}
+	if p.take(work.Takes) {
+		return
+	}
+	p.w.say("%s misses %v for round %d of %s, inputs %s", p.name, missing, work.Round.Number, work.Session.Short(), work.Round.Inputs.Short())
+	p.replica.Missing(work.Session, work.Round.Inputs, missing, p.w.now)
+	p.again(work)
+}
+
+// again keeps a failed piece of work from being tried at once.
+func (p *peer) again(work ledger.Work) {
+	p.busy[work.Session] = true
+	p.live(p.w.between(50, 150), func() {
+		delete(p.busy, work.Session)
+		p.poke()
+	})
+}
+
+// result is the model that a piece of work gives: a digest of what the real model is a function of.
+func result(work ledger.Work) model.Digest {
+	b := slices.Clone(work.Previous[:])
+	for _, u := range work.Round.Content {
+		b = append(b, u.Model[:]...)
+		b = append(b, u.Base[:]...)
+		b = append(b, byte(u.Weight))
+	}
+	return model.Sum(b)
+}
+
+// store writes a model, and syncs it a little later.
+func (p *peer) store(d model.Digest) {
+	p.models[d], p.unsynced[d] = true, true
+	p.replica.HoldModel(d, false)
+	p.live(p.w.between(0, 300), func() {
+		if p.models[d] {
+			delete(p.unsynced, d)
+			p.replica.HoldModel(d, true)
+			p.poke()
+		}
+	})
+}
+
+func (p *peer) take(takes []ledger.Take) bool {
+	for _, t := range takes {
+		for _, q := range p.w.peers {
+			if slices.Contains(t.Holders, q.log) && p.w.linked(p, q) && q.models[t.Model] && !p.w.chance(p.w.loss) {
+				p.store(t.Model)
+				p.w.say("%s takes %s from %s", p.name, t.Model.Short(), q.name)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// reach reports whether bytes are on this disk or at a peer that answers.
+func (p *peer) reach(d model.Digest, isModel bool) bool {
+	has := func(q *peer) bool {
+		if isModel {
+			return q.models[d]
+		}
+		return q.updates[d]
+	}
+	if has(p) {
+		return true
+	}
+	if p.w.chance(p.w.loss) {
+		return false
+	}
+	for _, q := range p.w.peers {
+		if p.w.linked(p, q) && q.paused <= p.w.now && has(q) {
+			return true
+		}
+	}
+	return false
+}
+
+// hold stores an update and its base, and says so; only tells that nobody else will. done is called when it is durable.
+func (p *peer) hold(u *ledger.UpdateHeld, from *peer, only bool, done func()) bool {
+	s := p.replica.Ledger().Session(u.Session)
+	if s == nil || !p.synced || p.paused > p.w.now || !p.replica.Accepting(s) && s.Known(u.Key()) == nil {
+		return false
+	}
+	if !p.models[u.Base] && !p.reach(u.Base, true) && (from == nil || !from.models[u.Base]) {
+		return false
+	}
+	if !p.models[u.Base] {
+		p.store(u.Base)
+	}
+	if !p.updates[u.Model] {
+		p.updates[u.Model], p.unsynced[u.Model] = true, true
+	}
+	if only { // bytes with one holder are synced before they are acknowledged
+		delete(p.unsynced, u.Base)
+		delete(p.unsynced, u.Model)
+		p.replica.HoldModel(u.Base, true)
+	}
+	holders, _ := s.Holders(u.Key())
+	if !slices.Contains(holders, p.log) && !p.append(u) {
+		return false
+	}
+	p.poke()
+	upto := len(p.journal)
+	var wait func()
+	wait = func() {
+		if p.durable >= upto {
+			done()
+			return
+		}
+		p.live(2, wait)
+	}
+	wait()
+	return true
+}
+
+// repair copies an update that too few living peers hold.
+func (p *peer) repair() {
+	for _, s := range p.replica.Ledger().Sessions() {
+		for _, key := range s.Keys() {
+			holders, u := s.Holders(key)
+			if u == nil {
+				u = s.Known(key)
+			}
+			if final(s, key) || !p.updates[u.Model] || !p.models[u.Base] {
+				continue
+			}
+			living := 0
+			for _, h := range holders {
+				if p.replica.Alive(h) {
+					living++
+				}
+			}
+			if living >= int(s.Config().Copies) {
+				continue
+			}
+			if !slices.Contains(holders, p.log) { // kept for a round, or its base was gone and is here again
+				p.append(u)
+				continue
+			}
+			p.copy(s, u, holders)
+		}
+	}
+	p.leave()
+}
+
+func (p *peer) copy(_ *ledger.Session, u *ledger.UpdateHeld, holders []ledger.LogID) {
+	for _, q := range p.w.peers {
+		if p.w.linked(p, q) && !q.leaving && !slices.Contains(holders, q.log) {
+			q.live(p.w.delay(), func() {
+				if p.updates[u.Model] && p.models[u.Base] {
+					q.hold(u, p, false, func() {})
+				}
+			})
+			return
+		}
+	}
+}
+
+// leave departs once every update this peer holds has another holder in reach, and somebody has seen it go.
+func (p *peer) leave() {
+	if !p.leaving {
+		return
+	}
+	var heir *peer
+	for _, q := range p.w.peers {
+		if p.w.linked(p, q) && !q.leaving && q.synced {
+			heir = q
+		}
+	}
+	if heir == nil {
+		return
+	}
+	l := p.replica.Ledger()
+	if last := l.Entry(ledger.Ref{Log: p.log, Seq: l.Vector()[p.log]}); last.Body.Kind() == ledger.KindPeerLeft {
+		if heir.replica.Ledger().Vector()[p.log] == last.Seq {
+			p.w.say("%s has left", p.name)
+			p.up, p.gone = false, true
+		}
+		return
+	}
+	for _, s := range l.Sessions() {
+		for _, key := range s.Keys() {
+			holders, u := s.Holders(key)
+			if !slices.Contains(holders, p.log) || final(s, key) {
+				continue
+			}
+			others := 0
+			for _, q := range p.w.peers {
+				if q != p && !q.leaving && slices.Contains(holders, q.log) && p.w.linked(p, q) {
+					others++
+				}
+			}
+			if others == 0 {
+				p.copy(s, u, holders)
+				return
+			}
+		}
+		// The models that open rounds start from are handed over too.
+		if _, d, ok := p.replica.Current(s); ok && !heir.models[d] {
+			heir.store(d)
+		}
+	}
+	p.append(&ledger.PeerLeft{})
+}
+
+// collect deletes what finality allows: the bytes of updates of final rounds, and models before the last final round that no
+// update held here starts from.
+func (p *peer) collect() {
+	keepModels, keepUpdates := map[model.Digest]bool{}, map[model.Digest]bool{}
+	for _, s := range p.replica.Ledger().Sessions() {
+		keepModels[s.Seed()] = true
+		for n := s.Final(); n < s.Open(); n++ {
+			if d, ok := p.replica.ModelOf(s, n); ok {
+				keepModels[d] = true
+			}
+		}
+		for _, key := range s.Keys() {
+			if !final(s, key) {
+				u := s.Known(key)
+				keepModels[u.Base], keepUpdates[u.Model] = true, true
+			}
+		}
+		if _, d, ok := p.replica.Current(s); ok {
+			keepModels[d] = true
+		}
+	}
+	for d := range p.updates {
+		if !keepUpdates[d] {
+			delete(p.updates, d)
+		}
+	}
+	for d := range p.models {
+		if !keepModels[d] {
+			delete(p.models, d)
+			p.replica.DropModel(d)
+		}
+	}
+}
