@@ -16,16 +16,21 @@ import (
 	"github.com/fedmesh/fedmesh/mesh/store/internal/segment"
 )
 
+const (
+	seg1 = "/data/log/00000001.log"
+	seg2 = "/data/log/00000002.log"
+)
+
 // twoSegments writes recs into two segments of a new directory and returns the
 // offset behind each record that is in the second.
-func twoSegments(t *testing.T, recs [][]byte) (dir string, ends []int64) {
+func twoSegments(t *testing.T, recs [][]byte) (mem *memFS, ends []int64) {
 	t.Helper()
-	dir = t.TempDir()
+	mem = newMemFS()
 	half := int64(segment.HeaderSize)
 	for _, rec := range recs[:len(recs)/2] {
 		half += segment.RecordOverhead + int64(len(rec))
 	}
-	d := open(t, dir, store.Options{SegmentBytes: half})
+	d := open(t, "/data", store.Options{FS: mem, SegmentBytes: half})
 	must(t, d.Log().Replay(nop))
 	appendAll(t, d.Log(), recs...)
 	must(t, d.Close())
@@ -34,20 +39,18 @@ func twoSegments(t *testing.T, recs [][]byte) (dir string, ends []int64) {
 		end += segment.RecordOverhead + int64(len(rec))
 		ends = append(ends, end)
 	}
-	info, err := os.Stat(segmentPath(dir, "00000002.log"))
-	must(t, err)
-	if info.Size() != end {
-		t.Fatalf("second segment has %d bytes, want %d", info.Size(), end)
+	if n := len(mem.content(seg2)); int64(n) != end {
+		t.Fatalf("second segment has %d bytes, want %d", n, end)
 	}
-	return dir, ends
+	return mem, ends
 }
 
 // replayDir opens the log of dir, appends one more record if it is sound, and says what
-// it logged.
-func replayDir(t *testing.T, dir string) (recs [][]byte, logged string, err error) {
+// was logged meanwhile.
+func replayDir(t *testing.T, dir string, fs store.FS) (recs [][]byte, logged string, err error) {
 	t.Helper()
 	var out bytes.Buffer
-	d := open(t, dir, store.Options{Logger: zerolog.New(&out)})
+	d := open(t, dir, store.Options{FS: fs, Logger: zerolog.New(&out)})
 	if recs, err = replay(d.Log()); err == nil {
 		appendAll(t, d.Log(), []byte("more"))
 	}
@@ -57,10 +60,8 @@ func replayDir(t *testing.T, dir string) (recs [][]byte, logged string, err erro
 
 func TestTornTailAtEveryByte(t *testing.T) {
 	recs := [][]byte{{1}, bytes.Repeat([]byte{2}, 60), {3}, []byte("four"), bytes.Repeat([]byte{5}, 40), {6}}
-	dir, ends := twoSegments(t, recs)
-	last := segmentPath(dir, "00000002.log")
-	whole, err := os.ReadFile(last)
-	must(t, err)
+	mem, ends := twoSegments(t, recs)
+	whole := mem.content(seg2)
 	tails := map[string]func(cut int) []byte{
 		"nothing": func(int) []byte { return nil },
 		"zeros":   func(cut int) []byte { return make([]byte, len(whole)-cut+50) },
@@ -71,7 +72,7 @@ func TestTornTailAtEveryByte(t *testing.T) {
 			if name != "nothing" && cut < segment.HeaderSize {
 				continue // no crash makes a file that is longer than a header without one
 			}
-			must(t, os.WriteFile(last, append(bytes.Clone(whole[:cut]), tail(cut)...), 0o600))
+			mem.setContent(seg2, append(bytes.Clone(whole[:cut]), tail(cut)...))
 			want := len(recs) / 2
 			untouched := len(tail(cut)) == 0
 			clean := untouched && cut == segment.HeaderSize
@@ -81,7 +82,7 @@ func TestTornTailAtEveryByte(t *testing.T) {
 					clean = clean || untouched && int64(cut) == end
 				}
 			}
-			got, logged, err := replayDir(t, dir)
+			got, logged, err := replayDir(t, "/data", mem)
 			if err != nil {
 				t.Fatalf("cut at %d, then %s: %v", cut, name, err)
 			}
@@ -89,7 +90,7 @@ func TestTornTailAtEveryByte(t *testing.T) {
 			if cut >= segment.HeaderSize && clean == strings.Contains(logged, "interrupted") {
 				t.Fatalf("cut at %d, then %s: logged %q", cut, name, logged)
 			}
-			got, logged, err = replayDir(t, dir)
+			got, logged, err = replayDir(t, "/data", mem)
 			if err != nil || logged != "" {
 				t.Fatalf("opened again: %v %s", err, logged)
 			}
@@ -102,59 +103,61 @@ func TestTornTailAtEveryByte(t *testing.T) {
 // cut with it; no record is ever read wrong.
 func TestFlippedBits(t *testing.T) {
 	recs := records(6, 10)
-	dir, ends := twoSegments(t, recs)
+	mem, ends := twoSegments(t, recs)
 	before := ends[len(ends)-2] // where the last record starts
-	for _, name := range []string{"00000001.log", "00000002.log"} {
-		path := segmentPath(dir, name)
-		whole, err := os.ReadFile(path)
-		must(t, err)
+	for _, path := range []string{seg1, seg2} {
+		whole := mem.content(path)
 		for bit := range len(whole) * 8 {
 			b := bytes.Clone(whole)
 			b[bit/8] ^= 1 << (bit % 8)
-			must(t, os.WriteFile(path, b, 0o600))
-			d := open(t, dir, store.Options{})
+			mem.setContent(path, b)
+			d := open(t, "/data", store.Options{FS: mem})
 			got, err := replay(d.Log())
 			must(t, d.Close())
 			mustEqual(t, got, recs[:len(got)])
-			if name == "00000002.log" && int64(bit/8) >= before {
+			if path == seg2 && int64(bit/8) >= before {
 				if err != nil || len(got) != len(recs)-1 {
 					t.Fatalf("bit %d of the last record: %d records, %v", bit, len(got), err)
 				}
 				continue
 			}
 			if !errors.Is(err, store.ErrCorrupt) {
-				t.Fatalf("%s, bit %d: %v", name, bit, err)
+				t.Fatalf("%s, bit %d: %v", path, bit, err)
 			}
 			for _, part := range []string{path, "offset", "backup"} {
 				if !strings.Contains(err.Error(), part) {
 					t.Fatalf("no %q in %q", part, err)
 				}
 			}
-			after, err := os.ReadFile(path)
-			must(t, err)
-			if !bytes.Equal(after, b) {
-				t.Fatalf("%s, bit %d: a corrupt log was changed", name, bit)
+			if !bytes.Equal(mem.content(path), b) {
+				t.Fatalf("%s, bit %d: a corrupt log was changed", path, bit)
 			}
 		}
-		must(t, os.WriteFile(path, whole, 0o600))
+		mem.setContent(path, whole)
 	}
 }
 
 func TestLostPartsAreCorruption(t *testing.T) {
-	recs := records(6, 10)
 	const record = segment.RecordOverhead + 10
-	for name, damage := range map[string]func(first, second string) error{
-		"earlier segment cut within a record":  func(first, _ string) error { return os.Truncate(first, segment.HeaderSize+2*record+5) },
-		"earlier segment cut between records":  func(first, _ string) error { return os.Truncate(first, segment.HeaderSize+2*record) },
-		"earlier segment cut within its head":  func(first, _ string) error { return os.Truncate(first, 5) },
-		"first segment missing":                func(first, _ string) error { return os.Remove(first) },
-		"segment under another one's name":     func(first, second string) error { return os.Rename(first, second) },
-		"first segment replaced by the second": func(first, second string) error { return os.Rename(second, first) },
+	cut := func(n int) func(*memFS) {
+		return func(m *memFS) { m.setContent(seg1, m.content(seg1)[:n]) }
+	}
+	for name, damage := range map[string]func(*memFS){
+		"earlier segment cut within a record":   cut(segment.HeaderSize + 2*record + 5),
+		"earlier segment cut between records":   cut(segment.HeaderSize + 2*record),
+		"earlier segment cut within its header": cut(5),
+		"first segment missing":                 func(m *memFS) { _ = m.Remove(seg1) },
+		"first segment in the second's place":   func(m *memFS) { _ = m.Rename(seg1, seg2) },
+		"second segment in the first's place":   func(m *memFS) { _ = m.Rename(seg2, seg1) },
+		"number in the header is another": func(m *memFS) {
+			_ = m.Remove(seg2)
+			m.setContent(seg1, segment.Header{Number: 9, First: 1}.Encode())
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir, _ := twoSegments(t, recs)
-			must(t, damage(segmentPath(dir, "00000001.log"), segmentPath(dir, "00000002.log")))
-			if _, _, err := replayDir(t, dir); !errors.Is(err, store.ErrCorrupt) {
+			mem, _ := twoSegments(t, records(6, 10))
+			damage(mem)
+			if _, _, err := replayDir(t, "/data", mem); !errors.Is(err, store.ErrCorrupt) {
 				t.Fatal(err)
 			}
 		})
@@ -163,22 +166,15 @@ func TestLostPartsAreCorruption(t *testing.T) {
 
 // A payload that contains what looks like records is no proof of whole records behind a torn one.
 func TestTornRecordWithRecordsInside(t *testing.T) {
-	dir := t.TempDir()
-	d := open(t, dir, store.Options{})
+	mem := newMemFS()
+	d := open(t, "/data", store.Options{FS: mem})
 	must(t, d.Log().Replay(nop))
 	appendAll(t, d.Log(), records(3, 10)...)
+	appendAll(t, d.Log(), append(mem.content(seg1), make([]byte, 100)...))
 	must(t, d.Close())
-	path := segmentPath(dir, "00000001.log")
-	image, err := os.ReadFile(path)
-	must(t, err)
-	d = open(t, dir, store.Options{})
-	must(t, d.Log().Replay(nop))
-	appendAll(t, d.Log(), append(image, make([]byte, 100)...))
-	must(t, d.Close())
-	info, err := os.Stat(path)
-	must(t, err)
-	must(t, os.Truncate(path, info.Size()-1))
-	got, logged, err := replayDir(t, dir)
+	whole := mem.content(seg1)
+	mem.setContent(seg1, whole[:len(whole)-1])
+	got, logged, err := replayDir(t, "/data", mem)
 	must(t, err)
 	mustEqual(t, got, records(3, 10))
 	if !strings.Contains(logged, "interrupted") {
@@ -225,7 +221,7 @@ func TestCopyWhileWriting(t *testing.T) {
 			must(t, err)
 			must(t, os.WriteFile(segmentPath(to, filepath.Base(name)), b, 0o600))
 		}
-		got, _, err := replayDir(t, to)
+		got, _, err := replayDir(t, to, nil)
 		must(t, err)
 		if uint64(len(got)) < synced {
 			t.Fatalf("copy has %d records, %d were synced", len(got), synced)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"sync"
 
 	"github.com/fedmesh/fedmesh/mesh/store/internal/segment"
@@ -145,8 +146,13 @@ func (l *Log) notify() {
 // write to only one of them.
 func (l *Log) startSync() {
 	l.syncing = true
-	file, upto := l.file, l.last
+	file := l.file
 	l.wg.Go(func() {
+		// Those that the last fsync woke get to append first and share this one.
+		runtime.Gosched()
+		l.mu.Lock()
+		upto := l.last
+		l.mu.Unlock()
 		err := file.Sync()
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -176,9 +176,6 @@ func TestGroupCommit(t *testing.T) {
 	if count.overlap.Load() {
 		t.Error("two fsyncs of the log at once")
 	}
-	if n := count.syncs.Load(); n > writers*each/2 {
-		t.Errorf("%d fsyncs for %d records", n, writers*each)
-	}
 	must(t, d.Close())
 
 	d = open(t, dir, store.Options{})
@@ -202,7 +199,7 @@ func TestSyncWaitsForItsOwnRecords(t *testing.T) {
 	l := d.Log()
 	must(t, l.Replay(nop))
 	appendAll(t, l, []byte("one"))
-	// While the fsync for one runs, two is appended: it needs another fsync.
+	// While the fsync for one runs, others are appended: they need another one, and share it.
 	entered, release := make(chan struct{}), make(chan struct{})
 	var syncs atomic.Int64
 	mem.setFault(func(op, _ string) error {
@@ -214,20 +211,27 @@ func TestSyncWaitsForItsOwnRecords(t *testing.T) {
 		}
 		return nil
 	})
-	one, two := make(chan error), make(chan error)
+	const more = 10
+	one, others := make(chan error), make(chan error)
 	go func() { one <- l.Sync(t.Context(), 1) }()
 	<-entered
-	appendAll(t, l, []byte("two"))
 	gone, cancel := context.WithCancel(t.Context())
-	go func() { two <- l.Sync(gone, 2) }()
+	for i := range more {
+		pos, err := l.Append([]byte{byte(i)})
+		must(t, err)
+		go func() { others <- l.Sync(t.Context(), pos) }()
+	}
+	lone := make(chan error)
+	go func() { lone <- l.Sync(gone, 2) }()
 	cancel()
-	if err := <-two; !errors.Is(err, context.Canceled) {
+	if err := <-lone; !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	go func() { two <- l.Sync(t.Context(), 2) }()
 	close(release)
 	must(t, <-one)
-	must(t, <-two)
+	for range more {
+		must(t, <-others)
+	}
 	if syncs.Load() != 2 {
 		t.Fatalf("%d fsyncs", syncs.Load())
 	}
@@ -302,6 +306,36 @@ func TestFullDiskIsNotFinal(t *testing.T) {
 	got, err := replay(d.Log())
 	must(t, err)
 	mustEqual(t, got, recs)
+}
+
+// When a new segment was begun in vain and its file is still there, the old one takes no more
+// records: only the last segment may have a torn tail.
+func TestNoRecordBehindABegunSegment(t *testing.T) {
+	mem := newMemFS()
+	d := open(t, "/data", store.Options{FS: mem, SegmentBytes: 100})
+	l := d.Log()
+	must(t, l.Replay(nop))
+	appendAll(t, l, make([]byte, 40))
+	before := len(mem.content(seg1))
+	mem.setFault(func(op, _ string) error {
+		if op == "write" || op == "remove" {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	if _, err := l.Append(make([]byte, 60)); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	mem.setFault(nil)
+	appendAll(t, l, []byte{1}) // would fit the old one
+	if n := len(mem.content(seg1)); n != before {
+		t.Fatalf("the old segment grew from %d to %d bytes", before, n)
+	}
+	must(t, d.Close())
+	d = open(t, "/data", store.Options{FS: mem.killed()})
+	got, err := replay(d.Log())
+	must(t, err)
+	mustEqual(t, got, [][]byte{make([]byte, 40), {1}})
 }
 
 func TestFailedCutIsFinal(t *testing.T) {

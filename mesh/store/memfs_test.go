@@ -43,6 +43,20 @@ func (m *memFS) begin(op, name string) error {
 	return nil
 }
 
+// content returns a copy of what is in file name.
+func (m *memFS) content(name string) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.dir(name).names[filepath.Base(name)].data)
+}
+
+// setContent makes b the content of the file name, which exists, behind the back of all.
+func (m *memFS) setContent(name string, b []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dir(name).names[filepath.Base(name)].data = slices.Clone(b)
+}
+
 func (m *memFS) setFault(f func(op, name string) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

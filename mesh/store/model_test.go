@@ -26,7 +26,7 @@ type machine struct {
 
 func (m *machine) open(t *rapid.T) {
 	var err error
-	m.dir, err = store.Open("/data", store.Options{FS: m.fs, SegmentBytes: 300})
+	m.dir, err = store.Open("/data", store.Options{FS: m.fs, SegmentBytes: 100})
 	must(t, err)
 	got, err := replay(m.dir.Log())
 	must(t, err)
@@ -148,7 +148,11 @@ func TestModel(t *testing.T) {
 			"reopen": func(t *rapid.T) {
 				must(t, m.dir.Close())
 				m.synced = len(m.recs)
-				m.open(t)
+				if rapid.Bool().Draw(t, "power lost") {
+					m.powerLost(t)
+				} else {
+					m.open(t)
+				}
 			},
 			"kill":      m.kill,
 			"powerlost": m.powerLost,

@@ -107,7 +107,7 @@ func TestDamage(t *testing.T) {
 // Find crosses the bounds of its window and of large payloads.
 func TestFindFarAway(t *testing.T) {
 	h := segment.Header{Salt: 1}
-	for _, n := range []int{65500, 65536 - 32 - 12, 65536 - 32, 65536, 65537, 200_000} {
+	for n := 65500; n < 65540; n++ { // the next record's head lies across the bound for some
 		file, starts := encode(h, make([]byte, n), bytes.Repeat([]byte{1}, 100_000), []byte("x"))
 		file[segment.HeaderSize] ^= 1
 		_, r, err := readAll(file, h)
