@@ -130,7 +130,7 @@ func TestPushMovesOn(t *testing.T) {
 		// In the middle the model moves on at the good peer; the update's base must not.
 		go func() {
 			<-accepted
-			good.publish("s", someModel(t, 4, 9))
+			good.publish(someModel(t, 4, 9))
 		}()
 		r, err := c.Push(t.Context(), "s", api.PushOptions{Combiner: "c", Weight: 7, Base: "latest", Metrics: map[string]float64{"loss": 0.1}}, source)
 		if err != nil {

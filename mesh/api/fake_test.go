@@ -74,11 +74,11 @@ func (f *fake) with(name string, m fakeModel) *fake {
 	return f
 }
 
-// publish makes m the model of the next round.
-func (f *fake) publish(name string, m fakeModel) {
+// publish makes m the model of session s's next round.
+func (f *fake) publish(m fakeModel) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := f.sessions[name]
+	s := f.sessions["s"]
 	s.models = append(s.models, m)
 	s.info.ModelRound = uint64(len(s.models) - 1)
 	s.info.Round = s.info.ModelRound + 1
@@ -212,6 +212,15 @@ type fakeBlob struct {
 func (b fakeBlob) Close() error {
 	b.close()
 	return nil
+}
+
+// onClose is b, telling when it is closed.
+func onClose(b api.Blob, fn func()) api.Blob {
+	if f, ok := b.(fakeBlob); ok {
+		f.close = fn
+		return f
+	}
+	return b
 }
 
 func (f *fake) Model(_ context.Context, session string, ref api.ModelRef) (api.Model, error) {

@@ -42,8 +42,7 @@ func newMetrics(reg prometheus.Registerer, log zerolog.Logger) *metrics {
 // register adds a collector, or finds the one that an earlier server of the same registry has left.
 func register[C prometheus.Collector](reg prometheus.Registerer, log zerolog.Logger, c C) C {
 	err := reg.Register(c)
-	var already prometheus.AlreadyRegisteredError
-	if errors.As(err, &already) {
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		if old, ok := already.ExistingCollector.(C); ok {
 			return old
 		}

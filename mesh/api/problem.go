@@ -162,7 +162,7 @@ func TooLarge(limit int64) *Problem {
 func WrongLayout(tensor string, err error) *Problem {
 	p := NewProblem(TypeWrongLayout, http.StatusUnprocessableEntity, "Wrong layout", detail(err))
 	if tensor != "" {
-		p.With("tensor", tensor)
+		p = p.With("tensor", tensor)
 	}
 	return p
 }
@@ -225,7 +225,7 @@ func (p *Problem) UnmarshalJSON(b []byte) error {
 	for name, raw := range m {
 		var v any
 		if !reserved(name) && json.Unmarshal(raw, &v) == nil {
-			p.With(name, v)
+			_ = p.With(name, v)
 		}
 	}
 	return nil

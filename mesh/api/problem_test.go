@@ -57,16 +57,16 @@ func TestNames(t *testing.T) {
 		if err := api.CheckName("session", good); err != nil {
 			t.Fatalf("%q: %v", good, err)
 		}
-		any := rapid.String().Draw(t, "any")
-		ok := len(any) > 0 && len(any) <= 128 && any[0] != '.' &&
-			!strings.ContainsFunc(any, func(r rune) bool {
+		free := rapid.String().Draw(t, "free")
+		ok := len(free) > 0 && len(free) <= 128 && free[0] != '.' &&
+			!strings.ContainsFunc(free, func(r rune) bool {
 				return r > 127 || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-", r)
 			})
-		if err := api.CheckName("session", any); (err == nil) != ok {
-			t.Fatalf("%q: %v", any, err)
+		if err := api.CheckName("session", free); (err == nil) != ok {
+			t.Fatalf("%q: %v", free, err)
 		}
-		if err := api.CheckID(any); err == nil && (any == "" || len(any) > 128 || strings.ContainsAny(any, "/\\ \n\x7f")) {
-			t.Fatalf("id %q was taken", any)
+		if err := api.CheckID(free); err == nil && (free == "" || len(free) > 128 || strings.ContainsAny(free, "/\\ \n\x7f")) {
+			t.Fatalf("id %q was taken", free)
 		}
 	})
 }

@@ -57,7 +57,7 @@ func TestPullResumes(t *testing.T) {
 					server := func(models ...fakeModel) http.Handler {
 						f := newFake().with("s", models[0])
 						for _, next := range models[1:] {
-							f.publish("s", next)
+							f.publish(next)
 						}
 						srv := api.NewServer(f, api.ServerOptions{Logger: zerolog.Nop()})
 						t.Cleanup(srv.Close)
@@ -123,6 +123,10 @@ func TestPullNoRanges(t *testing.T) {
 				t.Errorf("%v: %v", peers, err)
 			}
 		}
+		_, err = m.client(api.ClientOptions{}, "a", "d").Pull(t.Context(), "s", api.PullOptions{Format: api.NPZ}, io.Discard)
+		if !errors.Is(err, api.ErrDigest) { // which no digest of the whole would show
+			t.Errorf("npz: %v", err)
+		}
 		// Not a fedmesh peer.
 		_, err = m.client(api.ClientOptions{Passes: 1}, "x").Pull(t.Context(), "s", api.PullOptions{}, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), "not a fedmesh peer") {
@@ -145,7 +149,7 @@ func TestPullWaits(t *testing.T) {
 		}
 		go func() {
 			time.Sleep(7 * time.Minute)
-			f.publish("s", next)
+			f.publish(next)
 		}()
 		begin = time.Now()
 		var got bytes.Buffer

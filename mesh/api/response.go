@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	minProgress = 16 << 10 // bytes that earn an upload its full patience again
-	writeChunk  = 4 << 20  // bytes handed to the kernel under one write deadline
+	minProgress = 16 << 10  // bytes that earn an upload its full patience again
+	writeChunk  = 256 << 10 // bytes handed to the kernel under one write deadline
 	lingering   = 2 * time.Second
 	statusGone  = 499 // nginx's code for a client that went away; seen in logs and metrics only
 )

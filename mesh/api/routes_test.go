@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"runtime"
@@ -128,7 +129,7 @@ func TestOpenSession(t *testing.T) {
 		{[]string{"seed", ""}, "too short"},
 	} {
 		p := problem(t, put("bad", tt.parts...))
-		if p.Status != 400 || !strings.Contains(p.Detail, tt.says) && !strings.Contains(p.Extra["parameter"].(string), tt.says) {
+		if p.Status != 400 || !strings.Contains(p.Detail, tt.says) && !strings.Contains(fmt.Sprint(p.Extra["parameter"]), tt.says) {
 			t.Errorf("%.60q: %v does not say %q", tt.parts, p, tt.says)
 		}
 	}
@@ -158,11 +159,11 @@ func TestOpenSession(t *testing.T) {
 func TestModel(t *testing.T) {
 	seed, next := someModel(t, 1000, 1), someModel(t, 1000, 2)
 	f := newFake().with("s", seed)
-	f.publish("s", next)
+	f.publish(next)
 	var opened, closed atomic.Int64
 	f.onModel = func(m api.Model) (api.Model, error) {
 		opened.Add(1)
-		m.Blob = fakeBlob{m.Blob.(fakeBlob).Reader, func() { closed.Add(1) }}
+		m.Blob = onClose(m.Blob, func() { closed.Add(1) })
 		return m, nil
 	}
 	_, url := start(t, f, api.ServerOptions{})
@@ -284,7 +285,7 @@ func TestModelBreaks(t *testing.T) {
 
 func TestRoundsAndMesh(t *testing.T) {
 	f := newFake().with("s", someModel(t, 4, 1))
-	f.publish("s", someModel(t, 4, 2))
+	f.publish(someModel(t, 4, 2))
 	_, url := start(t, f, api.ServerOptions{})
 	for path, want := range map[string]string{
 		"/v1/sessions/s/rounds?from=2&limit=5": `{"rounds":[{"round":2,"state":"open","model":"","inputs":"","updates":[{"combiner":"c","id":"1","digest":"","weight":3,"base":"","base_round":0,"copies":[]}],"weight":0,"metrics":{},"computed":{},"waiting_for":[],"lost":[]}]}`,

@@ -165,7 +165,7 @@ func TestSlowReader(t *testing.T) {
 	f := newFake().with("s", someModel(t, 1<<20, 1))
 	closed := make(chan time.Time, 1)
 	f.onModel = func(m api.Model) (api.Model, error) {
-		m.Blob = fakeBlob{m.Blob.(fakeBlob).Reader, func() { closed <- time.Now() }}
+		m.Blob = onClose(m.Blob, func() { closed <- time.Now() })
 		return m, nil
 	}
 	inBubble(t, f, func(t *testing.T, n *memNet, _ *api.Server) {
@@ -180,6 +180,35 @@ func TestSlowReader(t *testing.T) {
 			t.Errorf("closed after %v", took)
 		}
 		_ = conn.Close()
+	})
+}
+
+// TestUnhurriedReader checks that a slow client gets its model, in either format, however long it takes.
+func TestUnhurriedReader(t *testing.T) {
+	f := newFake().with("s", someModel(t, 1<<20, 1))
+	inBubble(t, f, func(t *testing.T, n *memNet, _ *api.Server) {
+		for _, format := range []string{"safetensors", "npz"} {
+			conn, err := n.dial(t.Context(), "", "a:80")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.WriteString(conn, "GET /v1/sessions/s/model?format="+format+" HTTP/1.1\r\nHost: a\r\n\r\n")
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got int64
+			for err == nil {
+				var m int64
+				m, err = io.CopyN(io.Discard, resp.Body, 64<<10)
+				got += m
+				time.Sleep(10 * time.Second)
+			}
+			if !errors.Is(err, io.EOF) || got != resp.ContentLength {
+				t.Errorf("%s: %d bytes of %d, %v", format, got, resp.ContentLength, err)
+			}
+			_ = conn.Close()
+		}
 	})
 }
 
@@ -202,7 +231,7 @@ func TestLongPoll(t *testing.T) {
 		}
 		go func() {
 			time.Sleep(2 * time.Minute)
-			f.publish("s", next)
+			f.publish(next)
 		}()
 		resp, took := get("after=" + seed.digest.String() + "&wait=3m")
 		if b, _ := io.ReadAll(resp.Body); resp.StatusCode != 200 || took != 2*time.Minute || string(b) != string(next.file) {
