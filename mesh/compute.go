@@ -1,0 +1,314 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fedmesh/fedmesh/aggregate"
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+	"github.com/fedmesh/fedmesh/mesh/store"
+	"github.com/fedmesh/fedmesh/model"
+)
+
+const (
+	workers      = 2                      // goroutines that compute a round, a range each
+	fetchAtOnce  = 4                      // updates fetched at a time
+	retryWorkIn  = 250 * time.Millisecond // after work failed
+	errorsToShow = 3
+)
+
+// start begins a piece of work unless the session is busy with one. It is called with p.mu held.
+func (p *Peer) start(w ledger.Work) {
+	st := p.local(w.Session)
+	if st.busy || time.Now().Before(st.notUntil) || p.ctx.Err() != nil {
+		return
+	}
+	st.busy = true
+	takes := make([][]target, len(w.Takes))
+	for i, t := range w.Takes {
+		takes[i] = p.among(t.Holders)
+	}
+	p.wg.Go(func() {
+		err := p.work(p.ctx, w, takes)
+		p.mu.Lock()
+		st.busy = false
+		if err != nil {
+			st.notUntil = time.Now().Add(retryWorkIn)
+			time.AfterFunc(retryWorkIn, p.wake)
+		}
+		p.notify()
+		p.mu.Unlock()
+		if err != nil && p.ctx.Err() == nil {
+			p.log.Warn().Err(err).Stringer("session", w.Session).Uint64("round", w.Round.Number).Msg("a model could not be had; trying again")
+		}
+		p.wake()
+	})
+}
+
+// work takes or computes the model that a session needs next. A later model that others have saves computing this one.
+func (p *Peer) work(ctx context.Context, w ledger.Work, takes [][]target) error {
+	began := time.Now()
+	later := len(w.Takes) > 0 && (w.Takes[0].Round > w.Round.Number || w.Round.Number == 0)
+	if later {
+		if err := p.fetchModel(ctx, w.Takes[0].Model, takes[0]); err == nil || w.Round.Number == 0 {
+			return err
+		}
+	}
+	missing, err := p.compute(ctx, w)
+	if err == nil {
+		p.metrics.compute.Observe(time.Since(began).Seconds())
+		p.miss(w, nil)
+		return nil
+	}
+	if !later && len(w.Takes) > 0 {
+		if p.fetchModel(ctx, w.Takes[0].Model, takes[0]) == nil {
+			return nil
+		}
+	}
+	p.miss(w, missing)
+	return err
+}
+
+// miss tells the replica which updates nobody delivers.
+func (p *Peer) miss(w ledger.Work, keys []ledger.Key) {
+	p.mu.Lock()
+	p.replica.Missing(w.Session, w.Round.Inputs, keys, p.now())
+	p.mu.Unlock()
+}
+
+// ingredients are the open files that a round is computed from.
+type ingredients struct {
+	round   aggregate.Round
+	content []*ledger.UpdateHeld
+	sums    []sumSource
+	files   []*store.Blob
+}
+
+func (in *ingredients) close() {
+	for _, f := range in.files {
+		_ = f.Close()
+	}
+}
+
+// compute computes a round's model from its content. What is not here is had from others: as sums that they made, where the
+// strategy needs no more and they are smaller, else as the updates' own bytes, which stay here until the round is final. It returns the updates that could not be had.
+func (p *Peer) compute(ctx context.Context, w ledger.Work) (missing []ledger.Key, err error) {
+	st, err := p.prepare(w.Session)
+	if err != nil {
+		return nil, err
+	}
+	release := p.pin(blobsOf(w)...)
+	defer release()
+	in, missing, err := p.gather(ctx, st, w)
+	if err != nil {
+		return missing, err
+	}
+	defer in.close()
+	plan, err := st.strategy.Plan(ctx, in.round)
+	if err != nil {
+		return nil, fmt.Errorf("mesh: round %d: %w", w.Round.Number, err)
+	}
+	d, unpin, err := p.writeModel(ctx, st.spec, plan, in)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	p.replica.Computed(w.Round.Inputs, d, false)
+	p.mu.Unlock()
+	unpin()
+	if len(in.sums) == 0 {
+		p.syncModel(d)
+		return nil, nil
+	}
+	// The peer gives its word for a model only when it could compute the round again: the model came from sums, so the updates
+	// themselves are fetched now, while it is served already.
+	p.wake()
+	if missing, err = p.fetchUpdates(ctx, w); err != nil {
+		return missing, err
+	}
+	p.syncModel(d)
+	return nil, nil
+}
+
+func blobsOf(w ledger.Work) []model.Digest {
+	ds := []model.Digest{w.Previous}
+	for _, u := range w.Round.Content {
+		ds = append(ds, u.Model, u.Base)
+	}
+	return ds
+}
+
+// gather opens everything that a round is computed from.
+func (p *Peer) gather(ctx context.Context, st *session, w ledger.Work) (in *ingredients, missing []ledger.Key, err error) {
+	in = &ingredients{content: w.Round.Content}
+	defer func() {
+		if err != nil {
+			in.close()
+		}
+	}()
+	if missing, err = p.fetchBases(ctx, w); err != nil {
+		return nil, missing, err
+	}
+	in.sums = p.sumsFor(ctx, st, w)
+	covered := map[ledger.Key]bool{}
+	for _, s := range in.sums {
+		for _, k := range s.keys {
+			covered[k] = true
+		}
+	}
+	var fetch []*ledger.UpdateHeld
+	for _, u := range w.Round.Content {
+		if !covered[u.Key()] {
+			fetch = append(fetch, u)
+		}
+	}
+	if missing, err = p.fetchContent(ctx, w.Session, fetch); err != nil {
+		return nil, missing, err
+	}
+	return in, nil, p.openAll(st, w, in, covered)
+}
+
+func (p *Peer) openAll(st *session, w ledger.Work, in *ingredients, covered map[ledger.Key]bool) error {
+	open := func(d model.Digest) (*store.Blob, error) {
+		b, err := p.open(d)
+		if err == nil {
+			in.files = append(in.files, b)
+		}
+		return b, err
+	}
+	prev, err := open(w.Previous)
+	if err != nil {
+		return err
+	}
+	in.round = aggregate.Round{
+		Spec: st.spec,
+		Prev: aggregate.Model{Digest: w.Previous, Source: prev},
+		Base: func(d model.Digest) (io.ReaderAt, error) { return open(d) },
+	}
+	for _, u := range w.Round.Content {
+		up := aggregate.Update{Weight: int64(u.Weight), Base: u.Base}
+		if !covered[u.Key()] {
+			b, err := open(u.Model)
+			if err != nil {
+				return err
+			}
+			up.Source = b
+		}
+		in.round.Updates = append(in.round.Updates, up)
+	}
+	return nil
+}
+
+// fetchBases makes sure that the bases of a round's updates are here.
+func (p *Peer) fetchBases(ctx context.Context, w ledger.Work) (missing []ledger.Key, err error) {
+	var failed error
+	for _, u := range w.Round.Content {
+		if u.Base == w.Previous || p.dir.Blobs().Has(u.Base) {
+			continue
+		}
+		if err := p.fetchModel(ctx, u.Base, p.others()); err != nil {
+			missing = append(missing, u.Key())
+			failed = err
+		}
+	}
+	return missing, failed
+}
+
+// fetchUpdates makes sure that the bytes of a round's content are here.
+func (p *Peer) fetchUpdates(ctx context.Context, w ledger.Work) (missing []ledger.Key, err error) {
+	return p.fetchContent(ctx, w.Session, w.Round.Content)
+}
+
+// fetchContent fetches updates, from those who say that they hold them, then from anybody.
+func (p *Peer) fetchContent(ctx context.Context, key ledger.SessionKey, content []*ledger.UpdateHeld) (missing []ledger.Key, err error) {
+	failed := make([]error, len(content))
+	var g errgroup.Group
+	g.SetLimit(fetchAtOnce)
+	for i, u := range content {
+		if p.dir.Blobs().Has(u.Model) {
+			continue
+		}
+		g.Go(func() error {
+			failed[i] = p.fetch(ctx, u.Model, p.sourcesOf(key, u))
+			return nil
+		})
+	}
+	_ = g.Wait()
+	var shown []error
+	for i, err := range failed {
+		if err == nil {
+			continue
+		}
+		missing = append(missing, content[i].Key())
+		if len(shown) < errorsToShow {
+			shown = append(shown, fmt.Errorf("update %s: %w", content[i].Key(), err))
+		}
+	}
+	return missing, errors.Join(shown...)
+}
+
+// sourcesOf returns the living peers to ask for an update: its holders first.
+func (p *Peer) sourcesOf(key ledger.SessionKey, u *ledger.UpdateHeld) []target {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var holders []ledger.LogID
+	if s := p.replica.Ledger().Session(key); s != nil {
+		holders = s.HoldersOf(u)
+	}
+	out := p.among(holders)
+	for _, t := range p.living() {
+		if !slices.Contains(holders, t.log) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// writeModel writes a round's model, range by range in parallel, and returns its digest; the blob is pinned until unpin.
+func (p *Peer) writeModel(ctx context.Context, spec *aggregate.Spec, plan aggregate.Plan, in *ingredients) (d model.Digest, unpin func(), err error) {
+	w, err := p.dir.Blobs().Create()
+	if err != nil {
+		return d, nil, fmt.Errorf("mesh: %w", err)
+	}
+	defer w.Abort()
+	if _, err := w.WriteAt(spec.Layout().Header(), 0); err != nil {
+		return d, nil, fmt.Errorf("mesh: %w", err)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for from, to := range spec.Split(workers) {
+		g.Go(func() error {
+			sums, done, err := p.openSums(gctx, in.sums, from, to)
+			if err != nil {
+				return err
+			}
+			defer done()
+			offset, _ := spec.Section(from, to)
+			var ws aggregate.Workspace
+			events, err := plan.Range(gctx, &ws, from, to, sums, io.NewOffsetWriter(w, offset))
+			if err == nil && events.Saturated > 0 {
+				p.events.warn(events.Tensor, fmt.Sprintf("%d values of the mean are beyond the tensor's range and were cut to it, first element %d", events.Saturated, events.Index))
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return d, nil, fmt.Errorf("mesh: %w", err)
+	}
+	h := model.NewHash()
+	if _, err := io.CopyBuffer(h, struct{ io.Reader }{io.NewSectionReader(w, 0, spec.Layout().Size())}, make([]byte, copyBuffer)); err != nil {
+		return d, nil, fmt.Errorf("mesh: %w", err)
+	}
+	d = model.Digest(h.Sum(nil))
+	unpin = p.pin(d)
+	if err := w.Commit(ctx, d, false); err != nil {
+		unpin()
+		return d, nil, fmt.Errorf("mesh: %w", err)
+	}
+	return d, unpin, nil
+}

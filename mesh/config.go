@@ -1,0 +1,86 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/store"
+)
+
+// Config says who a peer is and how it takes part. Start from DefaultConfig.
+type Config struct {
+	Name    string // human name, unique in the mesh, the same after a restart
+	Mesh    string // name of the mesh
+	API     string // host:port under which others reach this peer's HTTP interface
+	DataDir string // everything that outlives a restart
+	Fsync   store.Fsync
+
+	Gossip          string   // host:port that gossip listens on
+	AdvertiseGossip string   // host:port under which others reach it; empty: the same
+	Join            []string // host:port of any peers' gossip; one that answers is enough
+
+	// AloneAfter is how long a starting peer looks for the others it was told of, or knew before, until it goes on alone.
+	AloneAfter time.Duration
+	// ExchangeEvery is how often a peer asks a random other one for entries that it missed.
+	ExchangeEvery time.Duration
+	// RepairEvery is how often a peer looks for updates with too few copies and for bytes that may go.
+	RepairEvery time.Duration
+	// StallAfter is how long a transfer to or from another peer may make no progress.
+	StallAfter time.Duration
+
+	// Tune changes the gossip's own settings; nil leaves them.
+	Transport memberlist.Transport                                              // replaces gossip's sockets; nil: real ones
+	Dial      func(ctx context.Context, network, addr string) (net.Conn, error) // replaces TCP between the peers' HTTP interfaces
+	Probe     time.Duration                                                     // how often gossip probes another peer; 0: its default
+
+	Logger     zerolog.Logger
+	Registerer prometheus.Registerer // nil keeps no metrics
+}
+
+// DefaultConfig returns what suits a peer unless told otherwise. Name, API, DataDir and Gossip are the caller's to set.
+func DefaultConfig() Config {
+	return Config{
+		Mesh:          "fedmesh",
+		AloneAfter:    3 * time.Second,
+		ExchangeEvery: 500 * time.Millisecond,
+		RepairEvery:   2 * time.Second,
+		StallAfter:    10 * time.Second,
+		Logger:        zerolog.Nop(),
+	}
+}
+
+// Validate lists all that is wrong with c, joined; nil when nothing is.
+func (c Config) Validate() error {
+	var faults []error
+	if err := api.CheckName("peer", c.Name); err != nil {
+		faults = append(faults, err)
+	}
+	if err := api.CheckName("mesh", c.Mesh); err != nil {
+		faults = append(faults, err)
+	}
+	if _, _, err := net.SplitHostPort(c.API); err != nil {
+		faults = append(faults, fmt.Errorf("mesh: API address %q is not host:port", c.API))
+	}
+	if c.DataDir == "" {
+		faults = append(faults, errors.New("mesh: no data directory"))
+	}
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"AloneAfter", c.AloneAfter}, {"ExchangeEvery", c.ExchangeEvery}, {"RepairEvery", c.RepairEvery}, {"StallAfter", c.StallAfter},
+	} {
+		if d.d <= 0 {
+			faults = append(faults, fmt.Errorf("mesh: %s is %v; it must be positive", d.name, d.d))
+		}
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,36 @@
+// Package mesh is one peer of a fedmesh: it accepts combiners' updates, replicates them and the ledger, and computes every round's
+// model without a leader.
+//
+// The peer is a thin shell around ledger.Replica, which makes all decisions. It lends it a clock, a log on disk, gossip for who is
+// there and for new ledger entries, HTTP between the peers' API ports for everything large, and goroutines that compute:
+//
+//	loop          asks the replica what to do, writes and publishes its entries, starts the work it asks for
+//	exchangeLoop  anti-entropy: catches up after the start and after a stall, then with a random peer now and then
+//	repairLoop    copies updates with too few living holders, deletes what is final
+//
+// # What an acknowledgement means
+//
+// Push answers when as many peers as the session's copies (fewer only when fewer live, and the receipt names them) hold the bytes
+// and have said so durably in their own logs. An update that only one peer holds is synced to disk first, whatever --fsync auto would
+// do otherwise.
+//
+// # Order of writes
+//
+// All admitted entries, the own and the others', are records of one log in the order of their admission, so syncing an own entry
+// syncs what it names. Own entries are shown to nobody, and counted in no vector that leaves the peer, before they are durable.
+// A peer gives its word for a model (RoundComputed) when the model is durable and what it was computed from is here.
+//
+// # Concurrency
+//
+// Peer.mu guards the replica and all state beside it; it is held for no I/O but appending to the log. Work on models runs outside
+// it, one piece a session at a time. Every goroutine belongs to the peer and ends with Close, except those of requests, which end
+// with the request.
+//
+//	cfg := mesh.DefaultConfig()
+//	cfg.Name, cfg.DataDir, cfg.API, cfg.Gossip = "a", "a", "127.0.0.1:8080", "127.0.0.1:7946"
+//	peer, err := mesh.New(cfg)
+//	…
+//	mux.Handle("/v1/peer/", peer.PeerHandler())
+//	mux.Handle("/", api.NewServer(peer, api.ServerOptions{}))
+//	err = peer.Start(ctx)
+package mesh

@@ -1,0 +1,276 @@
+package mesh
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+)
+
+// Anti-entropy: a peer sends its vector to another and gets the entries it lacks.
+//
+//	POST /v1/peer/entries
+//	request:  state of the caller
+//	response: state of the answering peer, then entries, each behind its length; the caller asks again while it still lacks some
+//
+// A state is a log id, the number of pairs as 4 bytes, and per pair a log id and a sequence number of 8 bytes, ascending; a length
+// is 4 bytes. All integers are big-endian.
+const (
+	maxState    = 1 << 20
+	maxExchange = 4 << 20 // bytes of entries in one answer
+)
+
+func encodeState(self ledger.LogID, v ledger.Vector) []byte {
+	b := append([]byte(nil), self[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(v)))
+	for _, log := range v.Logs() {
+		b = append(b, log[:]...)
+		b = binary.BigEndian.AppendUint64(b, v[log])
+	}
+	return b
+}
+
+var errState = errors.New("mesh: damaged state")
+
+func decodeState(b []byte) (log ledger.LogID, v ledger.Vector, err error) {
+	const pair = len(log) + 8
+	if len(b) < len(log)+4 || len(b) > maxState {
+		return log, nil, fmt.Errorf("%w: %d bytes", errState, len(b))
+	}
+	copy(log[:], b)
+	n := binary.BigEndian.Uint32(b[len(log):])
+	b = b[len(log)+4:]
+	if uint64(len(b)) != uint64(n)*uint64(pair) {
+		return log, nil, fmt.Errorf("%w: %d pairs in %d bytes", errState, n, len(b))
+	}
+	v = make(ledger.Vector, n)
+	for ; len(b) > 0; b = b[pair:] {
+		var l ledger.LogID
+		copy(l[:], b)
+		if seq := binary.BigEndian.Uint64(b[len(l):]); seq > 0 {
+			v[l] = seq
+		}
+	}
+	return log, v, nil
+}
+
+// serveEntries answers an exchange.
+func (p *Peer) serveEntries(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxState))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	caller, theirs, err := decodeState(body)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	p.mu.Lock()
+	mine := p.visible()
+	p.vectors[caller] = theirs
+	behind := !p.replica.Ledger().Vector().Covers(theirs)
+	var out bytes.Buffer
+	out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(encodeState(p.self, mine)))))
+	out.Write(encodeState(p.self, mine))
+	for _, log := range mine.Logs() {
+		for _, e := range p.replica.Ledger().Range(log, theirs[log], mine[log]) {
+			if out.Len() > maxExchange {
+				break
+			}
+			out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(e.Raw))))
+			out.Write(e.Raw)
+		}
+	}
+	p.mu.Unlock()
+	if behind {
+		p.exchangeSoon(caller)
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = w.Write(out.Bytes())
+}
+
+// exchange takes from another peer what it holds and this one lacks.
+func (p *Peer) exchange(ctx context.Context, t target) error {
+	for range 1000 { // an answer is bounded; what is left takes another
+		p.mu.Lock()
+		state := encodeState(p.self, p.replica.Ledger().Vector())
+		p.mu.Unlock()
+		log, theirs, es, err := p.ask(ctx, t, state)
+		if err != nil {
+			return err
+		}
+		if err := p.admit(es); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.vectors[log] = theirs
+		done := len(es) == 0 || p.replica.Ledger().Vector().Covers(theirs)
+		p.mu.Unlock()
+		if done {
+			return nil
+		}
+	}
+	return fmt.Errorf("mesh: %s has more entries than can be taken over at once", t.name)
+}
+
+func (p *Peer) ask(ctx context.Context, t target, state []byte) (log ledger.LogID, v ledger.Vector, es []*ledger.Entry, err error) {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.StallAfter)
+	defer cancel()
+	resp, err := p.call(ctx, http.MethodPost, t, "entries", bytes.NewReader(state), nil)
+	if err != nil {
+		return log, nil, nil, err
+	}
+	defer drain(resp.Body)
+	br := bufio.NewReader(resp.Body)
+	head, err := readFrame(br, maxState)
+	if err != nil {
+		return log, nil, nil, fmt.Errorf("mesh: entries of %s: %w", t.name, err)
+	}
+	if log, v, err = decodeState(head); err != nil {
+		return log, nil, nil, err
+	}
+	for {
+		raw, err := readFrame(br, ledger.MaxEntry)
+		if errors.Is(err, io.EOF) {
+			return log, v, es, nil
+		}
+		if err != nil {
+			return log, nil, nil, fmt.Errorf("mesh: entries of %s: %w", t.name, err)
+		}
+		e, err := ledger.DecodeEntry(raw)
+		if err != nil {
+			return log, nil, nil, fmt.Errorf("mesh: entries of %s: %w", t.name, err)
+		}
+		es = append(es, e)
+	}
+}
+
+// readFrame reads a length and so many bytes; io.EOF only where a frame would begin.
+func readFrame(r io.Reader, limit int) ([]byte, error) {
+	var n [4]byte
+	if _, err := io.ReadFull(r, n[:]); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(n[:])
+	if int64(size) > int64(limit) {
+		return nil, fmt.Errorf("frame of %d bytes, over the limit of %d", size, limit)
+	}
+	b := make([]byte, size)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, fmt.Errorf("frame of %d bytes: %w", size, io.ErrUnexpectedEOF)
+	}
+	return b, nil
+}
+
+// exchangeSoon has an exchange with a peer done by exchangeLoop; requests that come faster than it works merge.
+func (p *Peer) exchangeSoon(log ledger.LogID) {
+	p.mu.Lock()
+	p.urgent[log] = true
+	p.mu.Unlock()
+	select {
+	case p.hurry <- struct{}{}:
+	default:
+	}
+}
+
+// exchangeLoop brings this peer up to date: with everybody after the start and after a stall, then with a random other peer now
+// and then, and at once with one that is known to have more.
+func (p *Peer) exchangeLoop() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	alone := time.Now().Add(p.cfg.AloneAfter)
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-timer.C:
+		case <-p.hurry:
+		}
+		p.mu.Lock()
+		synced := p.synced
+		all := p.living()
+		urgent := p.urgent
+		p.urgent = map[ledger.LogID]bool{}
+		p.mu.Unlock()
+		switch {
+		case !synced:
+			p.catchUp(all, alone)
+		case len(all) > 0 && len(urgent) == 0:
+			p.tryExchange(all[rand.IntN(len(all))])
+		default:
+			for _, t := range all {
+				if urgent[t.log] {
+					p.tryExchange(t)
+				}
+			}
+		}
+		wait := p.cfg.ExchangeEvery/2 + rand.N(p.cfg.ExchangeEvery)
+		if !p.isSynced() {
+			wait = min(wait, 100*time.Millisecond)
+		}
+		timer.Reset(wait)
+	}
+}
+
+func (p *Peer) isSynced() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.synced
+}
+
+func (p *Peer) tryExchange(t target) bool {
+	err := p.exchange(p.ctx, t)
+	if err != nil && p.ctx.Err() == nil {
+		p.log.Debug().Err(err).Str("peer", t.name).Msg("exchange failed")
+	}
+	return err == nil
+}
+
+// catchUp exchanges with everybody in reach and then lets the peer take part. Nobody in reach counts as everybody once the time
+// for looking has passed: availability first.
+func (p *Peer) catchUp(all []target, alone time.Time) {
+	reached := 0
+	for _, t := range all {
+		if p.tryExchange(t) {
+			reached++
+		}
+	}
+	expected := len(p.cfg.Join) > 0 || p.knowsOthers()
+	if reached < len(all) && time.Now().Before(alone) || reached == 0 && expected && time.Now().Before(alone) {
+		return
+	}
+	if err := p.settleIn(); err != nil {
+		if p.ctx.Err() == nil {
+			p.log.Error().Err(err).Msg("this peer cannot take part")
+		}
+		return
+	}
+	p.mu.Lock()
+	p.synced = true
+	p.replica.SetSynced(true)
+	p.notify()
+	p.mu.Unlock()
+	p.log.Info().Int("exchanged_with", reached).Msg("ready")
+	p.wake()
+}
+
+// knowsOthers reports whether the ledger names peers other than this one.
+func (p *Peer) knowsOthers() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, q := range p.replica.Ledger().Peers() {
+		if q.Log != p.self && !q.Left {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,223 @@
+package mesh
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+	"github.com/fedmesh/fedmesh/mesh/store"
+	"github.com/fedmesh/fedmesh/model"
+	"github.com/fedmesh/fedmesh/model/codec"
+)
+
+// offer is an update on its way in: all that is said of it but its bytes. Between peers it travels as JSON in a header.
+type offer struct {
+	Session   ledger.SessionKey  `json:"-"`
+	Combiner  string             `json:"-"`
+	ID        string             `json:"id,omitempty"` // empty: the digest of the body
+	Weight    uint64             `json:"weight"`
+	Base      model.Digest       `json:"base"`
+	BaseRound uint64             `json:"base_round"`
+	Metrics   map[string]float64 `json:"metrics,omitempty"`
+}
+
+// update completes an offer with what its body turned out to be.
+func (o offer) update(d model.Digest, size int64) *ledger.UpdateHeld {
+	u := &ledger.UpdateHeld{
+		Session: o.Session, Combiner: o.Combiner, ID: o.ID, Model: d, Bytes: uint64(size), Weight: o.Weight, Base: o.Base, BaseRound: o.BaseRound,
+	}
+	if u.ID == "" {
+		u.ID = d.String()
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Metrics)) {
+		u.Metrics = append(u.Metrics, ledger.Metric{Name: name, Value: o.Metrics[name]})
+	}
+	return u
+}
+
+// receive reads the body of an update into a blob that is not committed yet.
+func (p *Peer) receive(st *session, body io.Reader) (w *store.Writer, d model.Digest, err error) {
+	w, err = p.dir.Blobs().Create()
+	if err != nil {
+		return nil, d, storageProblem(err)
+	}
+	spec := st.spec
+	_, d, err = codec.Ingest(body, w, codec.Options{
+		Layout: spec.Layout(),
+		Check:  func(tensor int, _ model.Tensor, elem int64, b []byte) error { return spec.Check(tensor, elem, b) },
+	})
+	if err != nil {
+		w.Abort()
+		return nil, d, modelProblem(err)
+	}
+	return w, d, nil
+}
+
+// hold commits a received blob, w, and says so; with w nil the bytes are here already. It returns the update as it is known in the ledger, and whether it was known
+// before. Nothing is left behind when it fails.
+func (p *Peer) hold(ctx context.Context, w *store.Writer, u *ledger.UpdateHeld, durable bool) (known *ledger.UpdateHeld, duplicate bool, err error) {
+	release := p.pin(u.Model, u.Base)
+	defer release()
+	if err := p.fits(u); err != nil {
+		return nil, false, err
+	}
+	had := p.dir.Blobs().Has(u.Model)
+	if w != nil {
+		if err := w.Commit(ctx, u.Model, durable); err != nil {
+			return nil, false, storageProblem(err)
+		}
+	}
+	if durable {
+		if err := errors.Join(p.dir.Blobs().Sync(ctx, u.Model), p.dir.Blobs().Sync(ctx, u.Base)); err != nil {
+			return nil, false, storageProblem(err)
+		}
+	}
+	err = p.say(ctx, func() ([]ledger.Body, error) {
+		s := p.replica.Ledger().Session(u.Session)
+		if err := p.mayHold(s, u); err != nil {
+			return nil, err
+		}
+		known = u
+		if k := s.Known(u.Key()); k != nil {
+			known, duplicate = k, true
+		}
+		if isFinal(s, u.Key()) || slices.Contains(s.HoldersOf(known), p.self) {
+			return nil, nil
+		}
+		return []ledger.Body{known}, nil
+	})
+	if err != nil {
+		if !had {
+			p.discard(u.Model)
+		}
+		return nil, false, err
+	}
+	return known, duplicate, nil
+}
+
+// discard removes a blob that was just committed for nothing, unless something else has come to need it.
+func (p *Peer) discard(d model.Digest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pins[d] > 1 || p.needed()[d] {
+		return
+	}
+	if err := p.dir.Blobs().Remove(d); err != nil {
+		p.log.Warn().Err(err).Stringer("blob", d).Msg("a refused update could not be removed")
+	}
+}
+
+// fits is mayHold for callers that do not hold p.mu.
+func (p *Peer) fits(u *ledger.UpdateHeld) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mayHold(p.replica.Ledger().Session(u.Session), u)
+}
+
+// mayHold reports why an update cannot be held: its key has other contents, or the session is over. It is called with p.mu held.
+func (p *Peer) mayHold(s *ledger.Session, u *ledger.UpdateHeld) error {
+	switch {
+	case s == nil:
+		return api.UnknownSession(u.Session.String())
+	case p.leaving:
+		return api.Unavailable("this peer is leaving the mesh", time.Second)
+	}
+	known := s.Known(u.Key())
+	switch {
+	case known == nil && !p.replica.Accepting(s):
+		return api.ClosedSession(s.Name(), api.SessionClosed)
+	case known != nil && !known.Same(u):
+		reason := "other bytes"
+		switch {
+		case known.Model == u.Model && known.Weight != u.Weight:
+			reason = fmt.Sprintf("weight %d, not %d", known.Weight, u.Weight)
+		case known.Model == u.Model:
+			reason = "another base"
+		}
+		return api.UpdateConflict(u.Combiner, u.ID, known.Model.String(), reason)
+	}
+	return nil
+}
+
+// serveHold takes a copy of an update that another peer receives, or holds.
+func (p *Peer) serveHold(w http.ResponseWriter, r *http.Request) {
+	if err := p.Ready(); err != nil {
+		refuse(w, http.StatusServiceUnavailable, err)
+		return
+	}
+	var o offer
+	if err := json.Unmarshal([]byte(r.Header.Get(headerUpdate)), &o); err != nil {
+		refuse(w, http.StatusBadRequest, fmt.Errorf("mesh: %s header: %w", headerUpdate, err))
+		return
+	}
+	s, err := p.sessionOf(r)
+	if err != nil {
+		refuse(w, http.StatusServiceUnavailable, err)
+		return
+	}
+	o.Session, o.Combiner = s.Key(), r.PathValue("combiner")
+	u, err := p.takeCopy(r.Context(), o, r.Body)
+	if err != nil {
+		p.log.Debug().Err(err).Str("combiner", o.Combiner).Msg("a copy was refused")
+		refuse(w, http.StatusServiceUnavailable, modelStatus(err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	_ = json.NewEncoder(w).Encode(held{Digest: u.Model})
+}
+
+// held is the answer of a peer that took a copy.
+type held struct {
+	Digest model.Digest `json:"digest"`
+}
+
+func (p *Peer) takeCopy(ctx context.Context, o offer, body io.Reader) (*ledger.UpdateHeld, error) {
+	if o.Weight == 0 || o.Weight > ledger.MaxWeight {
+		return nil, api.InvalidRequest("weight", fmt.Errorf("mesh: weight %d", o.Weight))
+	}
+	p.mu.Lock()
+	s := p.replica.Ledger().Session(o.Session)
+	p.mu.Unlock()
+	others := p.others()
+	release := p.pin(o.Base)
+	defer release()
+	if err := errors.Join(p.fetchModel(ctx, s.Seed(), others), p.fetchModel(ctx, o.Base, others)); err != nil {
+		return nil, err
+	}
+	st, err := p.prepare(o.Session)
+	if err != nil {
+		return nil, err
+	}
+	w, d, err := p.receive(st, body)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Abort()
+	u, _, err := p.hold(ctx, w, o.update(d, st.spec.Layout().Size()), false)
+	if err == nil {
+		p.metrics.updates.WithLabelValues("copied").Inc()
+	}
+	return u, err
+}
+
+// modelStatus gives the faults of a model the status that the public interface gives them, so that the sender sees why.
+func modelStatus(err error) error {
+	switch {
+	case errors.Is(err, model.ErrTooLarge):
+		return api.TooLarge(0)
+	case errors.Is(err, model.ErrLayout):
+		return api.WrongLayout("", err)
+	case errors.Is(err, model.ErrFormat):
+		return api.UnreadableModel(err)
+	}
+	return err
+}

@@ -1,0 +1,254 @@
+package mesh
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/fedmesh/fedmesh/mesh/gossip"
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+)
+
+// protocol is the version of everything peers say to each other; peers of another one are not talked to.
+const protocol = 1
+
+// The first byte of a gossiped message.
+const (
+	msgEntry   = 1 // one ledger entry
+	msgPartial = 2 // one sum state
+)
+
+// member is another peer as gossip sees it.
+type member struct {
+	name  string
+	api   string // host:port
+	alive bool
+	left  bool
+}
+
+// meta is what gossip tells the others of a member, as msgpack.
+type meta struct {
+	_msgpack struct{} `msgpack:",as_array"`
+	Protocol uint8
+	Log      []byte
+	API      string
+}
+
+func (p *Peer) meta() []byte {
+	b, err := msgpack.Marshal(&meta{Protocol: protocol, Log: p.self[:], API: p.cfg.API})
+	if err != nil {
+		panic(err) // a struct of plain fields always encodes
+	}
+	return b
+}
+
+func parseMeta(b []byte) (log ledger.LogID, api string, err error) {
+	var m meta
+	if len(b) > gossip.MaxMeta {
+		return log, "", errors.New("mesh: member data too long")
+	}
+	if err := msgpack.Unmarshal(b, &m); err != nil {
+		return log, "", fmt.Errorf("mesh: member data: %w", err)
+	}
+	if m.Protocol != protocol {
+		return log, "", fmt.Errorf("mesh: the member speaks protocol %d, this peer %d; run the same version", m.Protocol, protocol)
+	}
+	if len(m.Log) != len(log) {
+		return log, "", errors.New("mesh: member data holds no log id")
+	}
+	copy(log[:], m.Log)
+	return log, m.API, nil
+}
+
+func (p *Peer) gossipConfig() gossip.Config {
+	c := gossip.DefaultConfig()
+	c.Mesh, c.Name = p.cfg.Mesh, p.cfg.Name
+	c.Bind, c.Advertise, c.Join, c.Transport = p.cfg.Gossip, p.cfg.AdvertiseGossip, p.cfg.Join, p.cfg.Transport
+	c.Meta = p.meta()
+	c.Logger, c.Registry = p.log, p.cfg.Registerer
+	if p.cfg.Probe > 0 {
+		c.ProbeInterval, c.ProbeTimeout = p.cfg.Probe, p.cfg.Probe/2
+	}
+	c.LoadPeers = func() []string {
+		var addrs []string
+		if err := p.dir.LoadJSON("peers", &addrs); err != nil {
+			return nil
+		}
+		return addrs
+	}
+	c.SavePeers = func(addrs []string) {
+		if err := p.dir.SaveJSON("peers", addrs); err != nil {
+			p.log.Warn().Err(err).Msg("the addresses of the other peers could not be saved")
+		}
+	}
+	c.Conflict = func(name, known, claimed string) {
+		p.log.Error().Str("peer", name).Str("known", known).Str("claimed", claimed).Msg("two peers use one name; rename one of them")
+		p.events.warn("peer "+name, fmt.Sprintf("two peers use this name: %s and %s", known, claimed))
+	}
+	return c
+}
+
+// gossipHandler receives what gossip brings; it is a Peer under another name, so that Peer does not export its methods.
+type gossipHandler Peer
+
+// Message implements gossip.Handler.
+func (h *gossipHandler) Message(b []byte) {
+	p := (*Peer)(h)
+	if len(b) < 2 {
+		return
+	}
+	switch b[0] {
+	case msgEntry:
+		e, err := ledger.DecodeEntry(b[1:])
+		if err != nil {
+			p.log.Warn().Err(err).Msg("a gossiped entry was refused")
+			return
+		}
+		if err := p.admit([]*ledger.Entry{e}); err == nil && p.missing(e) {
+			p.exchangeSoon(e.Log)
+		}
+	case msgPartial:
+		p.receivePartial(b[1:])
+	}
+}
+
+// missing reports whether an entry waits for something this peer does not hold.
+func (p *Peer) missing(e *ledger.Entry) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.replica.Ledger().Vector().Holds(e.Ref())
+}
+
+// LocalState implements gossip.Handler: the log's id and the vector that others may see.
+func (h *gossipHandler) LocalState() []byte {
+	p := (*Peer)(h)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return encodeState(p.self, p.visible())
+}
+
+// RemoteState implements gossip.Handler.
+func (h *gossipHandler) RemoteState(b []byte) {
+	p := (*Peer)(h)
+	log, v, err := decodeState(b)
+	if err != nil {
+		p.log.Warn().Err(err).Msg("a peer's state was refused")
+		return
+	}
+	p.mu.Lock()
+	p.vectors[log] = v
+	behind := !p.replica.Ledger().Vector().Covers(v)
+	p.mu.Unlock()
+	if behind {
+		p.exchangeSoon(log)
+	}
+}
+
+// Changed implements gossip.Handler.
+func (h *gossipHandler) Changed() { (*Peer)(h).look() }
+
+// visible is the vector that others may see: own entries only when they are durable. It is called with p.mu held.
+func (p *Peer) visible() ledger.Vector {
+	v := p.replica.Ledger().Vector().Clone()
+	if p.own > 0 {
+		v[p.self] = p.own
+	} else {
+		delete(v, p.self)
+	}
+	return v
+}
+
+// look takes over gossip's view of who is alive.
+func (p *Peer) look() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gossip == nil {
+		return
+	}
+	before := p.members
+	p.members = map[ledger.LogID]member{}
+	var alive []ledger.LogID
+	for _, m := range p.gossip.Members() {
+		if m.Name == p.cfg.Name {
+			continue
+		}
+		log, api, err := parseMeta(m.Meta)
+		if err != nil {
+			p.log.Warn().Err(err).Str("peer", m.Name).Msg("a member is ignored")
+			continue
+		}
+		now := member{name: m.Name, api: api, alive: m.State == gossip.Alive, left: m.State == gossip.Left}
+		p.members[log] = now
+		if now.alive {
+			alive = append(alive, log)
+		}
+		if was := before[log]; was.alive != now.alive || was.left != now.left {
+			p.events.peer(now)
+			p.log.Info().Str("peer", now.name).Str("state", string(m.State)).Msg("a peer changed")
+		}
+	}
+	slices.SortFunc(alive, ledger.LogID.Compare)
+	p.replica.SetAlive(alive)
+	p.notify()
+	p.wake()
+}
+
+// target is a peer to talk to.
+type target struct {
+	log  ledger.LogID
+	name string
+	api  string
+}
+
+// living returns the other peers that gossip takes for alive, ascending by log. It is called with p.mu held.
+func (p *Peer) living() []target {
+	var out []target
+	for log, m := range p.members {
+		if m.alive {
+			out = append(out, target{log: log, name: m.name, api: m.api})
+		}
+	}
+	slices.SortFunc(out, func(a, b target) int { return a.log.Compare(b.log) })
+	return out
+}
+
+// others is living for callers that do not hold p.mu.
+func (p *Peer) others() []target {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.living()
+}
+
+// among returns the living peers with one of these logs, in the order of the logs. It is called with p.mu held.
+func (p *Peer) among(logs []ledger.LogID) []target {
+	var out []target
+	for _, log := range logs {
+		if m, ok := p.members[log]; ok && m.alive {
+			out = append(out, target{log: log, name: m.name, api: m.api})
+		}
+	}
+	return out
+}
+
+// nameOf returns a peer's human name. It is called with p.mu held.
+func (p *Peer) nameOf(log ledger.LogID) string {
+	if peer, ok := p.replica.Ledger().Peer(log); ok {
+		return peer.Name
+	}
+	if m, ok := p.members[log]; ok {
+		return m.name
+	}
+	return log.Short()
+}
+
+// names returns the sorted names of peers. It is called with p.mu held.
+func (p *Peer) names(logs []ledger.LogID) []string {
+	out := make([]string, 0, len(logs))
+	for _, log := range logs {
+		out = append(out, p.nameOf(log))
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,31 @@
+package mesh
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/fedmesh/fedmesh/aggregate"
+	"github.com/fedmesh/fedmesh/mesh/api"
+)
+
+func compareText(a, b string) int { return strings.Compare(a, b) }
+
+// modelProblem turns what is wrong with a model into the answer; the server knows the model package's sentinels.
+func modelProblem(err error) error {
+	var value *aggregate.ValueError
+	if errors.As(err, &value) {
+		return api.InvalidValue(value.Tensor, value.Index, value.Value, value.Limit)
+	}
+	return err
+}
+
+// storageProblem turns a fault of the disk into the answer that sends the client to another peer.
+func storageProblem(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return api.Unavailable("this peer's disk is full", 5*time.Second)
+	}
+	return fmt.Errorf("mesh: %w", err)
+}

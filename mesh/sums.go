@@ -1,0 +1,342 @@
+package mesh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/fedmesh/fedmesh/aggregate"
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+	"github.com/fedmesh/fedmesh/mesh/store"
+	"github.com/fedmesh/fedmesh/model"
+)
+
+// Sum states: an exact weighted sum never travels without its label, the set of updates inside it.
+//
+// At its seal a peer gossips the sum of the updates in its cut that combiners pushed to it, when it is small. Larger ones are asked
+// for by label and range, from any peer that holds the updates: the bits are the same whoever answers.
+const (
+	maxGossiped = 256 << 10 // encoded bytes of a sum that is gossiped
+	maxLabel    = 1 << 14   // updates in a label
+	maxPartials = 64        // sum states kept for a session
+)
+
+// partial is a gossiped sum state, and its form on the wire (msgpack, an array).
+type partial struct {
+	_msgpack struct{} `msgpack:",as_array"`
+	Session  []byte
+	Round    uint64
+	Label    []labelled
+	Weight   uint64
+	Metrics  []weighted // Σ weight·metric, for the metrics that all of the label report
+	Sum      []byte     // aggregate's encoding of the whole model
+}
+
+// labelled is an update in a label: its key, its bytes and its weight.
+type labelled struct {
+	_msgpack struct{} `msgpack:",as_array"`
+	Combiner string
+	ID       string
+	Model    []byte
+	Weight   uint64
+}
+
+type weighted struct {
+	_msgpack struct{} `msgpack:",as_array"`
+	Name     string
+	Sum      float64
+}
+
+// sumRequest asks for the exact sum of some updates over the elements [From, To).
+type sumRequest struct {
+	_msgpack struct{} `msgpack:",as_array"`
+	Label    []labelled
+	From, To int64
+}
+
+func labelOf(us []*ledger.UpdateHeld) []labelled {
+	out := make([]labelled, 0, len(us))
+	for _, u := range us {
+		out = append(out, labelled{Combiner: u.Combiner, ID: u.ID, Model: u.Model[:], Weight: u.Weight})
+	}
+	return out
+}
+
+// gossipPartial publishes the sum of the updates that a round's own seal brings and that combiners pushed to this very peer.
+func (p *Peer) gossipPartial(seal *ledger.RoundSealed) {
+	p.mu.Lock()
+	s := p.replica.Ledger().Session(seal.Session)
+	var own []*ledger.UpdateHeld
+	if s != nil && seal.Round < s.Open() {
+		for _, u := range s.Round(seal.Round).Content {
+			if p.accepted[seal.Session][u.Key()] {
+				own = append(own, u)
+			}
+		}
+	}
+	alone := len(p.living()) == 0
+	p.mu.Unlock()
+	if len(own) == 0 || alone {
+		return
+	}
+	st, err := p.prepare(seal.Session)
+	if err != nil || st.spec.Elements()*aggregate.RawSize > maxGossiped {
+		return
+	}
+	var sum bytes.Buffer
+	err = p.sum(p.ctx, st, labelOf(own), 0, st.spec.Elements(), &sum)
+	if err != nil {
+		p.log.Debug().Err(err).Msg("no sum to gossip")
+		return
+	}
+	msg := partial{Session: seal.Session[:], Round: seal.Round, Label: labelOf(own), Metrics: sumMetrics(own), Sum: sum.Bytes()}
+	for _, u := range own {
+		msg.Weight += u.Weight
+	}
+	b, err := msgpack.Marshal(&msg)
+	if err != nil {
+		p.log.Warn().Err(err).Msg("a sum could not be encoded")
+		return
+	}
+	p.mu.Lock()
+	g := p.gossip
+	p.mu.Unlock()
+	g.Broadcast(append([]byte{msgPartial}, b...))
+	p.metrics.sums.WithLabelValues("gossiped").Inc()
+}
+
+// sumMetrics adds up the metrics that all of the updates report, in the order of the updates.
+func sumMetrics(us []*ledger.UpdateHeld) []weighted {
+	sums, counts := map[string]float64{}, map[string]int{}
+	for _, u := range us {
+		for _, m := range u.Metrics {
+			sums[m.Name] += float64(m.Value * float64(u.Weight))
+			counts[m.Name]++
+		}
+	}
+	var out []weighted
+	for _, name := range slices.Sorted(maps.Keys(sums)) {
+		if counts[name] == len(us) {
+			out = append(out, weighted{Name: name, Sum: sums[name]})
+		}
+	}
+	return out
+}
+
+// sum writes the exact sum over an explicit label. All of the label must be here.
+func (p *Peer) sum(ctx context.Context, st *session, label []labelled, from, to int64, out io.Writer) error {
+	summing, ok := st.strategy.(aggregate.Summing)
+	if !ok {
+		return fmt.Errorf("mesh: strategy %s has no use for sums", st.strategy.Info().Name)
+	}
+	var files []*store.Blob
+	defer func() {
+		for _, f := range files {
+			_ = f.Close()
+		}
+	}()
+	var updates []aggregate.Update
+	for _, u := range label {
+		if len(u.Model) != len(model.Digest{}) || u.Weight == 0 || u.Weight > ledger.MaxWeight {
+			return errors.New("mesh: damaged label")
+		}
+		b, err := p.open(model.Digest(u.Model))
+		if err != nil {
+			return err
+		}
+		files = append(files, b)
+		if b.Size() != st.spec.Layout().Size() {
+			return fmt.Errorf("mesh: blob %s is no update of the session", model.Digest(u.Model).Short())
+		}
+		updates = append(updates, aggregate.Update{Weight: int64(u.Weight), Source: b})
+	}
+	terms, err := summing.Terms(aggregate.Round{Spec: st.spec}, updates)
+	if err != nil {
+		return err
+	}
+	return st.spec.Partial(ctx, nil, from, to, terms, out)
+}
+
+// serveSums answers a request for a sum.
+func (p *Peer) serveSums(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 4<<20))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	var req sumRequest
+	if err := msgpack.Unmarshal(body, &req); err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	s, err := p.sessionOf(r)
+	if err != nil {
+		refuse(w, http.StatusNotFound, err)
+		return
+	}
+	st, err := p.prepare(s.Key())
+	if err != nil {
+		refuse(w, http.StatusServiceUnavailable, err)
+		return
+	}
+	if len(req.Label) > maxLabel || req.From < 0 || req.From > req.To || req.To > st.spec.Elements() {
+		refuse(w, http.StatusBadRequest, errors.New("mesh: label or range out of bounds"))
+		return
+	}
+	for _, u := range req.Label {
+		if len(u.Model) != len(model.Digest{}) || !p.dir.Blobs().Has(model.Digest(u.Model)) {
+			refuse(w, http.StatusNotFound, fmt.Errorf("mesh: update %s/%s is not here", u.Combiner, u.ID))
+			return
+		}
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	p.metrics.sums.WithLabelValues("served").Inc()
+	if err := p.sum(r.Context(), st, req.Label, req.From, req.To, w); err != nil {
+		p.log.Debug().Err(err).Msg("a sum was broken off")
+		panic(http.ErrAbortHandler) // the answer has begun: only a broken connection tells that it is not whole
+	}
+}
+
+// receivePartial keeps a gossiped sum state until its round is computed.
+func (p *Peer) receivePartial(b []byte) {
+	var msg partial
+	if err := msgpack.Unmarshal(b, &msg); err != nil || len(msg.Session) != len(ledger.SessionKey{}) || len(msg.Label) > maxLabel || len(msg.Sum) > maxGossiped {
+		p.log.Warn().Err(err).Msg("a gossiped sum was refused")
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := ledger.SessionKey(msg.Session)
+	s := p.replica.Ledger().Session(key)
+	if s == nil {
+		return
+	}
+	kept := slices.DeleteFunc(p.partials[key], func(q partial) bool { return q.Round <= s.Final() })
+	if len(kept) >= maxPartials {
+		kept = kept[1:]
+	}
+	p.partials[key] = append(kept, msg)
+	p.wake()
+}
+
+// sumSource is a sum that stands for some updates of a round: gossiped, or to be asked for.
+type sumSource struct {
+	keys  []ledger.Key
+	label []labelled
+	whole []byte // the gossiped sum
+	from  target // whom to ask for it, when whole is nil
+	path  string
+}
+
+// sumsFor chooses sums that stand for updates of a round that are not here: first what was gossiped, as long as labels are
+// disjoint and lie inside the content; then sums to be asked of holders, where they are smaller than the updates.
+func (p *Peer) sumsFor(ctx context.Context, st *session, w ledger.Work) []sumSource {
+	if _, ok := st.strategy.(aggregate.Summing); !ok {
+		return nil
+	}
+	open := map[ledger.Key]*ledger.UpdateHeld{} // content that is not here
+	all := map[ledger.Key]*ledger.UpdateHeld{}
+	for _, u := range w.Round.Content {
+		all[u.Key()] = u
+		if !p.dir.Blobs().Has(u.Model) {
+			open[u.Key()] = u
+		}
+	}
+	if len(open) == 0 || ctx.Err() != nil {
+		return nil
+	}
+	var out []sumSource
+	taken := map[ledger.Key]bool{}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, q := range p.partials[w.Session] {
+		if src, ok := q.standsFor(all, open, taken, st.spec.Elements()); ok {
+			out = append(out, src)
+			p.metrics.sums.WithLabelValues("received").Inc()
+		}
+	}
+	s := p.replica.Ledger().Session(w.Session)
+	for _, t := range p.living() {
+		var group []*ledger.UpdateHeld
+		var size uint64
+		for _, u := range w.Round.Content {
+			if open[u.Key()] != nil && slices.Contains(s.HoldersOf(u), t.log) {
+				group = append(group, u)
+				size += u.Bytes
+			}
+		}
+		if uint64(st.spec.Elements())*aggregate.RawSize >= size {
+			continue
+		}
+		src := sumSource{label: labelOf(group), from: t, path: "sums/" + w.Session.String()}
+		for _, u := range group {
+			src.keys = append(src.keys, u.Key())
+			delete(open, u.Key())
+		}
+		out = append(out, src)
+		p.metrics.sums.WithLabelValues("asked").Inc()
+	}
+	return out
+}
+
+// standsFor reports whether a gossiped sum can be used for a round, and marks what it covers.
+func (q *partial) standsFor(all, open map[ledger.Key]*ledger.UpdateHeld, taken map[ledger.Key]bool, elements int64) (sumSource, bool) {
+	src := sumSource{label: q.Label, whole: q.Sum}
+	if int64(len(q.Sum)) != elements*aggregate.RawSize {
+		return src, false
+	}
+	useful := false
+	for _, u := range q.Label {
+		key := ledger.Key{Combiner: u.Combiner, ID: u.ID}
+		in := all[key]
+		if in == nil || taken[key] || !bytes.Equal(in.Model[:], u.Model) || in.Weight != u.Weight {
+			return src, false
+		}
+		useful = useful || open[key] != nil
+		src.keys = append(src.keys, key)
+	}
+	if !useful {
+		return src, false
+	}
+	for _, key := range src.keys {
+		taken[key] = true
+		delete(open, key)
+	}
+	return src, true
+}
+
+// openSums opens the sums for a range; done closes them.
+func (p *Peer) openSums(ctx context.Context, sources []sumSource, from, to int64) (sums []io.Reader, done func(), err error) {
+	var bodies []io.Closer
+	done = func() {
+		for _, b := range bodies {
+			_ = b.Close()
+		}
+	}
+	for _, s := range sources {
+		if s.whole != nil {
+			sums = append(sums, bytes.NewReader(s.whole[from*aggregate.RawSize:to*aggregate.RawSize]))
+			continue
+		}
+		req, err := msgpack.Marshal(&sumRequest{Label: s.label, From: from, To: to})
+		if err != nil {
+			done()
+			return nil, nil, fmt.Errorf("mesh: %w", err)
+		}
+		resp, err := p.call(ctx, http.MethodPost, s.from, s.path, bytes.NewReader(req), nil)
+		if err != nil {
+			done()
+			return nil, nil, err
+		}
+		bodies = append(bodies, resp.Body)
+		sums = append(sums, resp.Body)
+	}
+	return sums, done, nil
+}

@@ -1,0 +1,315 @@
+package mesh
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+)
+
+// Sessions implements api.Backend.
+func (p *Peer) Sessions() []api.SessionInfo {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []api.SessionInfo
+	for _, s := range p.replica.Ledger().Sessions() {
+		out = append(out, p.describe(s, nil))
+	}
+	return out
+}
+
+// Session implements api.Backend.
+func (p *Peer) Session(ref string) (api.SessionInfo, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, clash, err := p.resolve(ref)
+	if err != nil {
+		return api.SessionInfo{}, err
+	}
+	return p.describe(s, clash), nil
+}
+
+// describe is called with p.mu held.
+func (p *Peer) describe(s *ledger.Session, clash []ledger.SessionKey) api.SessionInfo {
+	info := api.SessionInfo{
+		Name: s.Name(), Key: s.Key().String(), Config: fromConfig(s.Config()), Seed: s.Seed().String(), State: sessionState(s),
+		Round: s.Open(), Members: p.names(s.Members(s.Open())),
+	}
+	if info.State == api.SessionClosed {
+		info.Round = s.Open() - 1
+	}
+	if round, d, ok := p.replica.Current(s); ok {
+		info.Model, info.ModelRound = d.String(), round
+	}
+	for _, key := range clash {
+		info.Clash = append(info.Clash, key.String())
+	}
+	return info
+}
+
+// sessionState tells whether a session is over: its last round is sealed and nothing is left for a further one.
+func sessionState(s *ledger.Session) string {
+	closing, last := s.Closing()
+	switch {
+	case !closing:
+		return api.SessionOpen
+	case last == 0 || s.Open() <= last:
+		return api.SessionClosing
+	}
+	if pending, _ := s.Pending(); len(pending) > 0 {
+		return api.SessionClosing
+	}
+	return api.SessionClosed
+}
+
+// Rounds implements api.Backend.
+func (p *Peer) Rounds(ref string, from uint64, limit int) ([]api.RoundInfo, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, _, err := p.resolve(ref)
+	if err != nil {
+		return nil, err
+	}
+	last := p.lastRound(s)
+	if from == 0 {
+		from = 1
+		if last > uint64(limit) {
+			from = last - uint64(limit) + 1
+		}
+	}
+	var out []api.RoundInfo
+	for n := from; n <= last && len(out) < limit; n++ {
+		out = append(out, p.describeRound(s, n))
+	}
+	return out, nil
+}
+
+// lastRound is the open round, or the last one of a session that is over.
+func (p *Peer) lastRound(s *ledger.Session) uint64 {
+	if sessionState(s) == api.SessionClosed {
+		return s.Open() - 1
+	}
+	return s.Open()
+}
+
+// Round implements api.Backend.
+func (p *Peer) Round(ref string, n uint64) (api.RoundInfo, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, _, err := p.resolve(ref)
+	if err != nil {
+		return api.RoundInfo{}, err
+	}
+	if n == 0 || n > p.lastRound(s) {
+		return api.RoundInfo{}, api.UnknownRound(ref, n)
+	}
+	return p.describeRound(s, n), nil
+}
+
+// describeRound is called with p.mu held.
+func (p *Peer) describeRound(s *ledger.Session, n uint64) api.RoundInfo {
+	info := api.RoundInfo{Round: n, State: api.RoundOpen, Computed: map[string]string{}, WaitingFor: p.names(s.WaitingFor(n))}
+	var content []*ledger.UpdateHeld
+	if n < s.Open() {
+		r := s.Round(n)
+		content = r.Content
+		info.State, info.Inputs = api.RoundSettled, r.Inputs.String()
+		if n <= s.Final() {
+			info.State = api.RoundFinal
+		}
+		if d, ok := p.replica.ModelOf(s, n); ok {
+			info.Model = d.String()
+		} else if d, ok := s.Model(n); ok {
+			info.Model = d.String()
+		}
+		for _, c := range s.ComputedBy(n) {
+			info.Computed[p.nameOf(c.Log)] = c.Model.String()
+		}
+		for _, key := range s.LostIn(n) {
+			info.Lost = append(info.Lost, api.UpdateRef{Combiner: key.Combiner, ID: key.ID})
+		}
+	} else {
+		content, _ = s.Pending()
+	}
+	for _, u := range content {
+		info.Weight += int64(u.Weight)
+		info.Updates = append(info.Updates, api.UpdateInfo{
+			Combiner: u.Combiner, ID: u.ID, Digest: u.Model.String(), Weight: int64(u.Weight), Base: u.Base.String(), BaseRound: u.BaseRound,
+			Copies: p.names(s.HoldersOf(u)),
+		})
+	}
+	info.Metrics = meanMetrics(content)
+	return info
+}
+
+// meanMetrics averages, by weight, the metrics that updates report, each over the updates that report it.
+func meanMetrics(us []*ledger.UpdateHeld) map[string]float64 {
+	sums, weights := map[string]float64{}, map[string]float64{}
+	for _, u := range us { // in key order, so that every peer rounds alike
+		for _, m := range u.Metrics {
+			sums[m.Name] += float64(m.Value * float64(u.Weight))
+			weights[m.Name] += float64(u.Weight)
+		}
+	}
+	out := map[string]float64{}
+	for name, sum := range sums {
+		out[name] = sum / weights[name]
+	}
+	return out
+}
+
+// Mesh implements api.Backend.
+func (p *Peer) Mesh() api.MeshInfo {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.replica.Ledger()
+	info := api.MeshInfo{Self: p.cfg.Name, Mesh: p.cfg.Mesh, Agreed: true}
+	sessions := l.Sessions()
+	for _, s := range sessions {
+		info.Agreed = info.Agreed && len(s.Divergences()) == 0
+	}
+	listed := map[ledger.LogID]bool{}
+	for _, q := range l.Peers() {
+		listed[q.Log] = true
+		m := p.members[q.Log]
+		pi := api.PeerInfo{Name: q.Name, Log: q.Log.String(), State: api.PeerDead, API: m.api, Rounds: map[string]api.RoundModel{}}
+		switch {
+		case q.Left || m.left:
+			pi.State = api.PeerLeft
+		case q.Log == p.self:
+			pi.State, pi.API = api.PeerAlive, p.cfg.API
+		case m.alive:
+			pi.State = api.PeerAlive
+		}
+		if q.Log != p.self {
+			pi.VectorLag = p.vectors[q.Log].Missing(l.Vector())
+		}
+		for _, s := range sessions {
+			r, ok := newest(s, q.Log)
+			if !ok {
+				continue
+			}
+			pi.Rounds[s.Name()] = r
+			if want, ok := s.Model(r.Round); ok && pi.State == api.PeerAlive && want.String() != r.Model {
+				info.Agreed = false
+			}
+		}
+		info.Peers = append(info.Peers, pi)
+	}
+	for log, m := range p.members { // seen, but with nothing said yet
+		if !listed[log] && m.alive {
+			info.Peers = append(info.Peers, api.PeerInfo{Name: m.name, Log: log.String(), State: api.PeerAlive, API: m.api, Rounds: map[string]api.RoundModel{}})
+		}
+	}
+	slices.SortFunc(info.Peers, func(a, b api.PeerInfo) int {
+		if c := compareText(a.Name, b.Name); c != 0 {
+			return c
+		}
+		return compareText(a.Log, b.Log)
+	})
+	return info
+}
+
+// newest returns the last round that a peer says it computed from what are the round's inputs now.
+func newest(s *ledger.Session, log ledger.LogID) (api.RoundModel, bool) {
+	for n := s.Open() - 1; n >= 1; n-- {
+		for _, c := range s.ComputedBy(n) {
+			if c.Log == log {
+				return api.RoundModel{Round: n, Model: c.Model.String()}, true
+			}
+		}
+	}
+	return api.RoundModel{}, false
+}
+
+// reported is what of a session was last told as events.
+type reported struct {
+	open, final, model uint64
+	digest             string
+	state              string
+	divergent          int
+	conflicts          int
+}
+
+// report tells what the last decisions changed. It is called with p.mu held.
+func (p *Peer) report() {
+	for _, s := range p.replica.Ledger().Sessions() {
+		st := p.local(s.Key())
+		was := st.reported
+		now := reported{open: s.Open(), final: s.Final(), state: sessionState(s), divergent: len(s.Divergences()), conflicts: len(s.Conflicts())}
+		if round, d, ok := p.replica.Current(s); ok {
+			now.model, now.digest = round, d.String()
+		}
+		st.reported = now
+		p.tell(s, was, now)
+	}
+}
+
+func (p *Peer) tell(s *ledger.Session, was, now reported) {
+	name := s.Name()
+	if was.state != now.state {
+		p.events.add(api.Event{Type: api.EventSession, Session: name, State: now.state})
+	}
+	if was.digest != now.digest || was.model != now.model {
+		p.events.add(api.Event{Type: api.EventModel, Session: name, Round: now.model, Digest: now.digest})
+	}
+	for n := was.final + 1; n <= now.final; n++ {
+		d, _ := s.Model(n)
+		p.events.add(api.Event{Type: api.EventRound, Session: name, Round: n, State: api.RoundFinal, Digest: d.String()})
+	}
+	if now.divergent > was.divergent {
+		p.log.Error().Str("session", name).Interface("divergence", s.Divergences()).Msg("two peers computed different models from the same inputs")
+		p.events.warn(name, "divergence: two peers computed different models from the same inputs")
+	}
+	if now.conflicts > was.conflicts {
+		p.log.Warn().Str("session", name).Msg("one key was accepted with two contents at two peers; the smaller counts")
+		p.events.warn(name, "one key was accepted with two contents at two peers; the smaller counts")
+	}
+}
+
+// reactTo tells an entry's news. It is called with p.mu held.
+func (p *Peer) reactTo(e *ledger.Entry) {
+	p.metrics.entries.Inc()
+	peer := p.nameOf(e.Log)
+	session := func(key ledger.SessionKey) string {
+		if s := p.replica.Ledger().Session(key); s != nil {
+			return s.Name()
+		}
+		return key.Short()
+	}
+	switch b := e.Body.(type) {
+	case *ledger.PeerJoined:
+		p.events.add(api.Event{Type: api.EventPeer, Peer: peer, State: "joined"})
+	case *ledger.PeerLeft:
+		p.events.add(api.Event{Type: api.EventPeer, Peer: peer, State: api.PeerLeft})
+	case *ledger.UpdateHeld:
+		p.events.add(api.Event{Type: api.EventUpdate, Session: session(b.Session), Peer: peer, Combiner: b.Combiner, ID: b.ID, State: "held", Digest: b.Model.String()})
+	case *ledger.UpdateLost:
+		p.metrics.lost.Inc()
+		p.events.add(api.Event{Type: api.EventUpdate, Session: session(b.Session), Peer: peer, Combiner: b.Combiner, ID: b.ID, Round: b.Round, State: "lost"})
+	case *ledger.RoundSealed:
+		p.events.add(api.Event{Type: api.EventRound, Session: session(b.Session), Peer: peer, Round: b.Round, State: "sealed"})
+	case *ledger.RoundComputed:
+		p.events.add(api.Event{Type: api.EventRound, Session: session(b.Session), Peer: peer, Round: b.Round, State: api.RoundSettled, Digest: b.Model.String()})
+	}
+}
+
+// count returns figures for the metrics.
+func (p *Peer) count() figures {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var f figures
+	l := p.replica.Ledger()
+	for _, n := range slices.Collect(maps.Values(l.Vector())) {
+		f.entries += n
+	}
+	f.outside = l.Outside()
+	f.alive = len(p.living()) + 1
+	for _, s := range l.Sessions() {
+		f.nonFinal += s.Open() - 1 - s.Final()
+		f.divergent += len(s.Divergences())
+		f.rounds += s.Open() - 1
+	}
+	return f
+}

@@ -1,0 +1,192 @@
+package mesh
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
+)
+
+// The peer plane: what peers ask of each other over HTTP/1.1, below /v1/peer/ on their API ports. Tensors travel only here.
+//
+//	POST entries                       anti-entropy of the ledger (exchange.go)
+//	PUT  updates/{session}/{combiner}  hold a copy of an update (hold.go)
+//	POST sessions/{session}            hold a session's seed, and ?model=DIGEST
+//	GET  blobs/{digest}                a model file, with ranges
+//	POST sums/{session}                the exact sum over an explicit label and range (sums.go)
+//
+// Every request names its mesh and protocol; one of another is refused.
+const (
+	headerMesh   = "Fedmesh-Mesh"
+	headerUpdate = "Fedmesh-Update"
+)
+
+func newHTTPClient(cfg Config) *http.Client {
+	dial := cfg.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 2 * time.Second}).DialContext
+	}
+	return &http.Client{Transport: &http.Transport{
+		DialContext:           dial,
+		DisableCompression:    true, // weights do not shrink
+		MaxIdleConnsPerHost:   16,
+		IdleConnTimeout:       time.Minute,
+		ExpectContinueTimeout: time.Second,
+		ReadBufferSize:        256 << 10,
+		WriteBufferSize:       256 << 10,
+	}}
+}
+
+// PeerHandler serves the peer plane.
+func (p *Peer) PeerHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/peer/entries", p.serveEntries)
+	mux.HandleFunc("PUT /v1/peer/updates/{session}/{combiner}", p.serveHold)
+	mux.HandleFunc("POST /v1/peer/sessions/{session}", p.serveSeed)
+	mux.HandleFunc("GET /v1/peer/blobs/{digest}", p.serveBlob)
+	mux.HandleFunc("POST /v1/peer/sums/{session}", p.serveSums)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got, want := r.Header.Get(headerMesh), p.tag(); got != want {
+			refuse(w, http.StatusMisdirectedRequest, fmt.Errorf("mesh: this is a peer of %q, the request is for %q", want, got))
+			return
+		}
+		p.mu.Lock()
+		broken := p.broken
+		p.mu.Unlock()
+		if broken != nil {
+			refuse(w, http.StatusServiceUnavailable, broken)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// tag names the mesh and the protocol in requests between peers.
+func (p *Peer) tag() string { return fmt.Sprintf("%s/%d", p.cfg.Mesh, protocol) }
+
+// refuse answers with a problem.
+func refuse(w http.ResponseWriter, status int, err error) {
+	var problem *api.Problem
+	if !errors.As(err, &problem) {
+		problem = api.NewProblem("peer", status, http.StatusText(status), err.Error())
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(problem.Status)
+	_ = json.NewEncoder(w).Encode(problem)
+}
+
+// errGone is the error of a call that did not reach its peer at all: nobody listens there.
+var errGone = errors.New("peer not reached")
+
+// call sends a request to another peer and returns its answer, 2xx, whose body the caller drains or closes. A *api.Problem in
+// the answer becomes the error. Reading the body fails when no byte arrives for Config.StallAfter.
+func (p *Peer) call(ctx context.Context, method string, t target, path string, body io.Reader, edit func(*http.Request)) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	watch := time.AfterFunc(p.cfg.StallAfter, cancel)
+	fail := func(err error) (*http.Response, error) {
+		watch.Stop()
+		cancel()
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+t.api+"/v1/peer/"+path, body)
+	if err != nil {
+		return fail(fmt.Errorf("mesh: %s: %w", t.name, err))
+	}
+	req.Header.Set(headerMesh, p.tag())
+	if edit != nil {
+		edit(req)
+	}
+	if r, ok := body.(*watched); ok {
+		r.touch = func() { watch.Reset(p.cfg.StallAfter) }
+	}
+	resp, err := p.http.Do(req)
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) && op.Op == "dial" {
+			err = fmt.Errorf("%w: %w", errGone, err)
+		}
+		return fail(fmt.Errorf("mesh: %s: %w", t.name, err))
+	}
+	resp.Body = &stallReader{ReadCloser: resp.Body, watch: watch, after: p.cfg.StallAfter, cancel: cancel}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var problem api.Problem
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if json.Unmarshal(b, &problem) != nil || problem.Status == 0 {
+		problem = *api.NewProblem("peer", resp.StatusCode, resp.Status, resp.Status)
+	}
+	return nil, fmt.Errorf("mesh: %s: %w", t.name, &problem)
+}
+
+// watched is a request body that keeps the stall timer of its call from firing while it is read.
+type watched struct {
+	io.Reader
+	touch func()
+}
+
+func (r *watched) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	if r.touch != nil && n > 0 {
+		r.touch()
+	}
+	return n, err
+}
+
+// Close lets the transport end the reader it was given.
+func (r *watched) Close() error {
+	if c, ok := r.Reader.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// stallReader ends a call whose answer stops arriving.
+type stallReader struct {
+	io.ReadCloser
+	watch  *time.Timer
+	after  time.Duration
+	cancel context.CancelFunc
+	once   sync.Once
+}
+
+func (r *stallReader) Read(b []byte) (int, error) {
+	r.watch.Reset(r.after)
+	n, err := r.ReadCloser.Read(b)
+	if err != nil {
+		r.watch.Stop()
+	}
+	return n, err
+}
+
+func (r *stallReader) Close() error {
+	err := r.ReadCloser.Close()
+	r.once.Do(func() {
+		r.watch.Stop()
+		r.cancel()
+	})
+	return err
+}
+
+// drain reads what is left of a small answer, so that its connection can be used again, and closes it.
+func drain(body io.ReadCloser) {
+	_, _ = io.Copy(io.Discard, io.LimitReader(body, 64<<10))
+	_ = body.Close()
+}
+
+// statusOf returns the HTTP status of a problem in err, 0 when there is none.
+func statusOf(err error) int {
+	var problem *api.Problem
+	if errors.As(err, &problem) {
+		return problem.Status
+	}
+	return 0
+}
