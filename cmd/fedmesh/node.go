@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"github.com/fedmesh/fedmesh/mesh"
 	"github.com/fedmesh/fedmesh/mesh/api"
 )
 
@@ -141,6 +141,13 @@ func (a *app) logger(format, level string) (zerolog.Logger, error) {
 }
 
 // newPeer makes the peer that runNode runs.
-func newPeer(context.Context, nodeFlags, zerolog.Logger, *prometheus.Registry) (nodePeer, error) {
-	return nil, errors.New("not built yet")
+func newPeer(f nodeFlags, log zerolog.Logger, registry *prometheus.Registry) (nodePeer, error) {
+	cfg := mesh.DefaultConfig()
+	cfg.Name, cfg.Mesh, cfg.API, cfg.DataDir = f.name, f.mesh, f.advertiseAPI, f.dataDir
+	cfg.Gossip, cfg.AdvertiseGossip, cfg.Join = f.gossip, f.advertiseGossip, f.join
+	cfg.Logger, cfg.Registerer = log, registry
+	if err := cfg.Fsync.UnmarshalText([]byte(f.fsync)); err != nil {
+		return nil, &usageError{err}
+	}
+	return mesh.New(cfg)
 }

@@ -28,13 +28,15 @@ type nodePeer interface {
 	PeerHandler() http.Handler
 	// Start takes part in the mesh; its context bounds the start only.
 	Start(ctx context.Context) error
+	// Left is closed once the peer has left the mesh for good.
+	Left() <-chan struct{}
 	// Close ends it.
 	Close() error
 }
 
 // runNode runs a peer until ctx ends or its server fails, and stops it within a bound.
 func runNode(ctx context.Context, f nodeFlags, log zerolog.Logger,
-	create func(context.Context, nodeFlags, zerolog.Logger, *prometheus.Registry) (nodePeer, error),
+	create func(nodeFlags, zerolog.Logger, *prometheus.Registry) (nodePeer, error),
 ) error {
 	log = log.With().Str("self", f.name).Logger()
 	registry := prometheus.NewRegistry()
@@ -48,7 +50,7 @@ func runNode(ctx context.Context, f nodeFlags, log zerolog.Logger,
 	if f.advertiseAPI == "" {
 		f.advertiseAPI = ln.Addr().String()
 	}
-	peer, err := create(ctx, f, log, registry)
+	peer, err := create(f, log, registry)
 	if err != nil {
 		ln.Close()
 		return err
@@ -67,6 +69,8 @@ func runNode(ctx context.Context, f nodeFlags, log zerolog.Logger,
 		select {
 		case <-ctx.Done():
 			log.Info().Msg("stopping; a second signal ends the process at once")
+		case <-peer.Left():
+			log.Info().Msg("stopping: this peer has left the mesh")
 		case err = <-served:
 			err = fmt.Errorf("the server stopped: %w", err)
 		}

@@ -24,6 +24,7 @@ type nodeFake struct {
 	started, closed atomic.Bool
 	startErr        error
 	hang            chan struct{} // Close waits for it
+	left            chan struct{}
 }
 
 func (n *nodeFake) PeerHandler() http.Handler {
@@ -34,6 +35,8 @@ func (n *nodeFake) Start(context.Context) error {
 	n.started.Store(true)
 	return n.startErr
 }
+
+func (n *nodeFake) Left() <-chan struct{} { return n.left }
 
 func (n *nodeFake) Close() error {
 	n.closed.Store(true)
@@ -88,7 +91,7 @@ func TestNodeServesUntilStopped(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		done <- runNode(ctx, nodeFlags{name: "a", listen: "127.0.0.1:0"}, zerolog.New(&log),
-			func(_ context.Context, f nodeFlags, _ zerolog.Logger, _ *prometheus.Registry) (nodePeer, error) {
+			func(f nodeFlags, _ zerolog.Logger, _ *prometheus.Registry) (nodePeer, error) {
 				given = f
 				return fake, nil
 			})
@@ -122,7 +125,7 @@ func TestNodeServesUntilStopped(t *testing.T) {
 func TestNodeFailures(t *testing.T) {
 	p, _ := serve(t)
 	run := func(f nodeFlags, fake *nodeFake, err error) error {
-		return runNode(t.Context(), f, zerolog.Nop(), func(context.Context, nodeFlags, zerolog.Logger, *prometheus.Registry) (nodePeer, error) {
+		return runNode(t.Context(), f, zerolog.Nop(), func(nodeFlags, zerolog.Logger, *prometheus.Registry) (nodePeer, error) {
 			return fake, err
 		})
 	}
