@@ -50,7 +50,7 @@ func ingest(t testing.TB, r io.Reader, o codec.Options) (*model.Layout, []byte, 
 var goldenKinds = []string{".safetensors", ".npz", ".deflated.npz", ".streamed.npz", ".streamed.deflated.npz"}
 
 func TestGoldenFiles(t *testing.T) {
-	for _, name := range []string{"shapes", "many", "unicode", "dtypes"} {
+	for _, name := range []string{"shapes", "padding", "many", "unicode", "dtypes"} {
 		want := golden(t, name+".safetensors")
 		var layout *model.Layout
 		for _, kind := range goldenKinds {

@@ -38,7 +38,7 @@ func decode(r io.Reader) ([]byte, error) {
 }
 
 func TestGoldenFilesHoldWhatSafetensorsHolds(t *testing.T) {
-	for _, name := range []string{"dtypes", "shapes", "many", "unicode", "bigendian"} {
+	for _, name := range []string{"dtypes", "shapes", "padding", "many", "unicode", "bigendian"} {
 		want := golden(t, name+".safetensors")
 		for _, kind := range []string{".npz", ".deflated.npz", ".streamed.npz", ".streamed.deflated.npz"} {
 			if kind != ".npz" && name == "bigendian" {

@@ -15,7 +15,7 @@ import (
 )
 
 func TestEncodeGivesWhatNumpyWrites(t *testing.T) {
-	for _, name := range []string{"dtypes", "shapes", "many", "unicode"} {
+	for _, name := range []string{"dtypes", "shapes", "padding", "many", "unicode"} {
 		st, want := golden(t, name+".safetensors"), golden(t, name+".npz")
 		l, err := safetensors.ReadLayout(bytes.NewReader(st), int64(len(st)))
 		if err != nil {

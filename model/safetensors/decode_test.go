@@ -40,7 +40,7 @@ func golden(t *testing.T, name string) []byte {
 }
 
 func TestGoldenFilesAreCanonical(t *testing.T) {
-	for _, name := range []string{"dtypes", "shapes", "many", "unicode"} {
+	for _, name := range []string{"dtypes", "shapes", "padding", "many", "unicode"} {
 		want := golden(t, name+".safetensors")
 		for kind, r := range map[string]io.Reader{
 			"at once":  bytes.NewReader(want),

@@ -60,6 +60,11 @@ def shapes():
     }
 
 
+def padding():
+    """npy headers of every length around a multiple of 64, to which they are padded."""
+    return {f"{k:02d}": np.zeros((0,) + (1,) * 8 + (10**k,), "f4") for k in range(10, 18)}
+
+
 def many():
     kinds = ["float32", "float32", "float16", "int64"]
     return {str(i): values((i % 4 + 1, 3), dtype(kinds[i % 4]), i) for i in range(40)}
@@ -99,7 +104,7 @@ def write(name, data):
 
 
 def main():
-    for make in (dtypes, shapes, many, unicode):
+    for make in (dtypes, shapes, padding, many, unicode):
         name, arrays = make.__name__, make()
         st = save(arrays)
         write(f"{name}.safetensors", st)
