@@ -1,38 +1,35 @@
 package mesh
 
 import (
-	"context"
 	"errors"
 	"io"
 	"time"
 )
 
-// fanout is a body that goes to several peers while it is read. A peer that does not keep up is given up, not waited for beyond the
-// stall time.
+// keepUp is how long a peer that an update is sent on to may take no byte.
+const keepUp = time.Second
+
+// fanout is a body that goes to several peers while it is read. A peer that does not keep up is given up.
 type fanout struct {
 	io.Reader
-	stall time.Duration
-	outs  []*outlet
+	outs []*outlet
 }
 
 type outlet struct {
-	to   target
 	pipe *io.PipeWriter // nil once given up
-	err  chan error     // how the copy ended
 }
 
 var errStalled = errors.New("mesh: peer does not keep up")
 
-// add starts sending to a peer.
-func (f *fanout) add(p *Peer, ctx context.Context, t target, o offer) {
+// outlet adds a peer: send is to be called with it and returns how sending the body to it ended.
+func (f *fanout) outlet(send func(t target, body io.Reader) error) func(target) error {
 	r, w := io.Pipe()
-	out := &outlet{to: t, pipe: w, err: make(chan error, 1)}
-	f.outs = append(f.outs, out)
-	go func() {
-		err := p.sendCopy(ctx, t, o, r)
-		_ = r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
-		out.err <- err
-	}()
+	f.outs = append(f.outs, &outlet{pipe: w})
+	return func(t target) error {
+		err := send(t, r)
+		_ = r.CloseWithError(io.ErrClosedPipe) // what is still written to it fails
+		return err
+	}
 }
 
 // Read implements io.Reader: what is read is written to all peers.
@@ -40,17 +37,18 @@ func (f *fanout) Read(b []byte) (int, error) {
 	n, err := f.Reader.Read(b)
 	if n > 0 {
 		for _, out := range f.outs {
-			if out.pipe != nil {
-				out.write(b[:n], f.stall)
-			}
+			out.write(b[:n])
 		}
 	}
 	return n, err
 }
 
-func (o *outlet) write(b []byte, stall time.Duration) {
+func (o *outlet) write(b []byte) {
+	if o.pipe == nil {
+		return
+	}
 	pipe := o.pipe
-	timer := time.AfterFunc(stall, func() { _ = pipe.CloseWithError(errStalled) })
+	timer := time.AfterFunc(keepUp, func() { _ = pipe.CloseWithError(errStalled) })
 	_, err := pipe.Write(b)
 	timer.Stop()
 	if err != nil {
@@ -66,16 +64,4 @@ func (f *fanout) finish(err error) {
 			_ = out.pipe.CloseWithError(err)
 		}
 	}
-}
-
-// wait returns who took the whole body, and why others did not.
-func (f *fanout) wait() (copied []target, failed []error) {
-	for _, out := range f.outs {
-		if err := <-out.err; err != nil {
-			failed = append(failed, err)
-		} else {
-			copied = append(copied, out.to)
-		}
-	}
-	return copied, failed
 }

@@ -2,18 +2,13 @@ package mesh
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"slices"
 	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
-	"github.com/fedmesh/fedmesh/mesh/store"
 	"github.com/fedmesh/fedmesh/model"
 )
 
@@ -50,23 +45,38 @@ func (p *Peer) push(ctx context.Context, req api.PushRequest) (api.Receipt, erro
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	candidates := p.candidates(o)
-	want := min(copies-1, len(candidates))
-	fan := &fanout{Reader: req.Body, stall: p.cfg.StallAfter}
-	for _, t := range candidates[:want] {
-		fan.add(p, ctx, t, o)
+	c := p.newCopying(ctx, o, copies)
+	fan := &fanout{Reader: req.Body}
+	for range min(c.need(), len(c.candidates)) {
+		c.stream(fan)
 	}
+	alone := c.inFlight == 0
 	w, d, err := p.receive(st, fan)
 	if err == nil {
 		_, err = io.Copy(io.Discard, fan) // the end of the body, for the others
 	}
 	fan.finish(err)
+	var known *ledger.UpdateHeld
+	var duplicate bool
+	if err == nil {
+		defer w.Abort()
+		known, duplicate, err = p.hold(ctx, w, o.update(d, st.spec.Layout().Size()), alone)
+	}
+	if err == nil {
+		err = c.complete(known)
+	}
+	cancel()
+	c.drain()
 	if err != nil {
-		fan.wait()
 		return none, err
 	}
-	defer w.Abort()
-	return p.accept(ctx, w, o.update(d, st.spec.Layout().Size()), o, want, candidates, fan)
+	if len(c.copied) == 0 && !alone {
+		// The only holder after all: then the bytes must outlive a power cut.
+		if err := errors.Join(p.dir.Blobs().Sync(p.ctx, known.Model), p.dir.Blobs().Sync(p.ctx, known.Base)); err != nil {
+			return none, storageProblem(err)
+		}
+	}
+	return p.receipt(known, c.copied, duplicate), nil
 }
 
 // offer checks what a push says of itself, and finds its base.
@@ -130,53 +140,8 @@ func (p *Peer) findBase(ctx context.Context, s *ledger.Session, d model.Digest) 
 	return round, nil
 }
 
-// candidates returns the peers that may hold a copy of an update, in an order that spreads updates over them: by a hash of the
-// update's key and the peer.
-func (p *Peer) candidates(o offer) []target {
-	type ranked struct {
-		target
-		rank model.Digest
-	}
-	var rs []ranked
-	for _, t := range p.others() {
-		rs = append(rs, ranked{t, model.Sum(fmt.Appendf(nil, "%s/%s/%s/%s", o.Session, o.Combiner, o.ID, t.log))})
-	}
-	slices.SortFunc(rs, func(a, b ranked) int { return compareText(string(a.rank[:]), string(b.rank[:])) })
-	out := make([]target, 0, len(rs))
-	for _, r := range rs {
-		out = append(out, r.target)
-	}
-	return out
-}
-
-// accept holds a received update here and, where a copy on the way failed, at further peers.
-func (p *Peer) accept(ctx context.Context, w *store.Writer, u *ledger.UpdateHeld, o offer, want int, candidates []target, fan *fanout) (api.Receipt, error) {
-	known, duplicate, err := p.hold(ctx, w, u, want == 0)
-	copied, failed := fan.wait()
-	if err != nil {
-		return api.Receipt{}, err
-	}
-	for _, t := range candidates[min(want, len(candidates)):] {
-		if len(copied) >= want {
-			break
-		}
-		if err := p.copyTo(ctx, t, known); err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		copied = append(copied, t)
-	}
-	if len(copied) < want {
-		// Who cannot be reached at all is dead, even if gossip has not noticed: fewer copies are enough then.
-		for _, err := range failed {
-			if !errors.Is(err, errGone) {
-				return api.Receipt{}, api.Unavailable(fmt.Sprintf("%d of %d copies could not be made: %v", want-len(copied), want+1, err), time.Second)
-			}
-		}
-		if err := errors.Join(p.dir.Blobs().Sync(ctx, known.Model), p.dir.Blobs().Sync(ctx, known.Base)); err != nil {
-			return api.Receipt{}, storageProblem(err)
-		}
-	}
+// receipt tells who holds an update that was just accepted.
+func (p *Peer) receipt(u *ledger.UpdateHeld, copied []target, duplicate bool) api.Receipt {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.accepted[u.Session] == nil {
@@ -188,49 +153,13 @@ func (p *Peer) accept(ctx context.Context, w *store.Writer, u *ledger.UpdateHeld
 	for _, t := range copied {
 		logs = append(logs, t.log)
 	}
-	for _, log := range s.HoldersOf(known) {
+	for _, log := range s.HoldersOf(u) {
 		if !slices.Contains(logs, log) && p.replica.Alive(log) {
 			logs = append(logs, log)
 		}
 	}
 	return api.Receipt{
-		Session: s.Name(), Combiner: known.Combiner, ID: known.ID, Digest: known.Model.String(),
-		Base: known.Base.String(), BaseRound: known.BaseRound, Copies: p.names(logs), Duplicate: duplicate,
-	}, nil
-}
-
-// copyTo has another peer hold an update that is here.
-func (p *Peer) copyTo(ctx context.Context, t target, u *ledger.UpdateHeld) error {
-	b, err := p.open(u.Model)
-	if err != nil {
-		return err
+		Session: s.Name(), Combiner: u.Combiner, ID: u.ID, Digest: u.Model.String(),
+		Base: u.Base.String(), BaseRound: u.BaseRound, Copies: p.names(logs), Duplicate: duplicate,
 	}
-	defer b.Close()
-	o := offer{Session: u.Session, Combiner: u.Combiner, ID: u.ID, Weight: u.Weight, Base: u.Base, BaseRound: u.BaseRound, Metrics: map[string]float64{}}
-	for _, m := range u.Metrics {
-		o.Metrics[m.Name] = m.Value
-	}
-	return p.sendCopy(ctx, t, o, io.NewSectionReader(b, 0, b.Size()))
-}
-
-// sendCopy sends a body to a peer, which holds it.
-func (p *Peer) sendCopy(ctx context.Context, t target, o offer, body io.Reader) error {
-	header, err := json.Marshal(o)
-	if err != nil {
-		return fmt.Errorf("mesh: %w", err)
-	}
-	path := "updates/" + o.Session.String() + "/" + url.PathEscape(o.Combiner)
-	resp, err := p.call(ctx, http.MethodPut, t, path, &watched{Reader: body}, func(r *http.Request) {
-		r.Header.Set(headerUpdate, string(header))
-		r.Header.Set("Content-Type", "application/octet-stream")
-	})
-	if err != nil {
-		return err
-	}
-	defer drain(resp.Body)
-	var h held
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&h); err != nil {
-		return fmt.Errorf("mesh: %s: %w", t.name, err)
-	}
-	return nil
 }

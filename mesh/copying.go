@@ -1,0 +1,181 @@
+package mesh
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+	"github.com/fedmesh/fedmesh/model"
+)
+
+// hedgeAfter is how long a copy may take beyond the own one before another peer is asked for one too: a peer that stands still
+// delays an acknowledgement no longer than that.
+const hedgeAfter = 300 * time.Millisecond
+
+// copying has an update held by other peers, while it arrives or after.
+type copying struct {
+	p          *Peer
+	ctx        context.Context //nolint:containedctx // the push's own, and the copying lives no longer
+	offer      offer
+	copies     int      // wanted, the own one included
+	candidates []target // not asked yet, best first
+	inFlight   int
+	results    chan copyResult
+	copied     []target
+	failed     []error
+	gone       map[ledger.LogID]bool // nobody listens there: dead, even if gossip has not noticed
+}
+
+type copyResult struct {
+	to  target
+	err error
+}
+
+func (p *Peer) newCopying(ctx context.Context, o offer, copies int) *copying {
+	candidates := p.candidates(o)
+	return &copying{
+		p: p, ctx: ctx, offer: o, copies: copies, candidates: candidates, results: make(chan copyResult, len(candidates)),
+		gone: map[ledger.LogID]bool{},
+	}
+}
+
+// candidates returns the peers that may hold a copy of an update, in an order that spreads updates over them: by a hash of the
+// update's key and the peer.
+func (p *Peer) candidates(o offer) []target {
+	type ranked struct {
+		target
+		rank model.Digest
+	}
+	var rs []ranked
+	for _, t := range p.others() {
+		rs = append(rs, ranked{t, model.Sum(fmt.Appendf(nil, "%s/%s/%s/%s", o.Session, o.Combiner, o.ID, t.log))})
+	}
+	slices.SortFunc(rs, func(a, b ranked) int { return compareText(string(a.rank[:]), string(b.rank[:])) })
+	out := make([]target, 0, len(rs))
+	for _, r := range rs {
+		out = append(out, r.target)
+	}
+	return out
+}
+
+// need is how many others are to hold the update: as many as the session asks for, or as live.
+func (c *copying) need() int {
+	living := 0
+	for _, t := range c.p.others() {
+		if !c.gone[t.log] {
+			living++
+		}
+	}
+	return min(c.copies-1, living)
+}
+
+// begin runs a copy to the best peer not asked yet; false when there is none.
+func (c *copying) begin(send func(t target) error) bool {
+	if len(c.candidates) == 0 {
+		return false
+	}
+	t := c.candidates[0]
+	c.candidates = c.candidates[1:]
+	c.inFlight++
+	go func() { c.results <- copyResult{t, send(t)} }()
+	return true
+}
+
+// stream sends the update on while it arrives.
+func (c *copying) stream(fan *fanout) {
+	c.begin(fan.outlet(func(t target, body io.Reader) error { return c.p.sendCopy(c.ctx, t, c.offer, body) }))
+}
+
+// complete returns once enough peers hold the update. Further ones are asked when a copy fails or takes long.
+func (c *copying) complete(u *ledger.UpdateHeld) error {
+	send := func(t target) error { return c.p.copyTo(c.ctx, t, u) }
+	hedge := time.NewTicker(hedgeAfter)
+	defer hedge.Stop()
+	for {
+		c.p.mu.Lock()
+		changed := c.p.observe()
+		c.p.mu.Unlock()
+		missing := c.need() - len(c.copied)
+		if missing <= 0 {
+			return nil
+		}
+		for c.inFlight < missing && c.begin(send) {
+			continue
+		}
+		if c.inFlight == 0 {
+			return api.Unavailable(fmt.Sprintf("%d of %d copies could not be made: %v", missing, c.copies, errors.Join(c.failed...)), time.Second)
+		}
+		select {
+		case r := <-c.results:
+			c.note(r)
+		case <-hedge.C:
+			c.begin(send)
+		case <-changed: // somebody may have died
+		case <-c.ctx.Done():
+			return api.Unavailable("the copies took too long", time.Second)
+		}
+	}
+}
+
+func (c *copying) note(r copyResult) {
+	c.inFlight--
+	if r.err == nil {
+		c.copied = append(c.copied, r.to)
+		return
+	}
+	c.failed = append(c.failed, r.err)
+	if errors.Is(r.err, errGone) {
+		c.gone[r.to.log] = true
+	}
+}
+
+// drain waits for the copies under way, whose context has ended.
+func (c *copying) drain() {
+	for c.inFlight > 0 {
+		c.note(<-c.results)
+	}
+}
+
+// copyTo has another peer hold an update that is here.
+func (p *Peer) copyTo(ctx context.Context, t target, u *ledger.UpdateHeld) error {
+	b, err := p.open(u.Model)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	o := offer{Session: u.Session, Combiner: u.Combiner, ID: u.ID, Weight: u.Weight, Base: u.Base, BaseRound: u.BaseRound, Metrics: map[string]float64{}}
+	for _, m := range u.Metrics {
+		o.Metrics[m.Name] = m.Value
+	}
+	return p.sendCopy(ctx, t, o, io.NewSectionReader(b, 0, b.Size()))
+}
+
+// sendCopy sends a body to a peer, which holds it.
+func (p *Peer) sendCopy(ctx context.Context, t target, o offer, body io.Reader) error {
+	header, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("mesh: %w", err)
+	}
+	path := "updates/" + o.Session.String() + "/" + url.PathEscape(o.Combiner)
+	resp, err := p.call(ctx, http.MethodPut, t, path, &watched{Reader: body}, func(r *http.Request) {
+		r.Header.Set(headerUpdate, string(header))
+		r.Header.Set("Content-Type", "application/octet-stream")
+	})
+	if err != nil {
+		return err
+	}
+	defer drain(resp.Body)
+	var h held
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&h); err != nil {
+		return fmt.Errorf("mesh: %s: %w", t.name, err)
+	}
+	return nil
+}
