@@ -71,7 +71,7 @@ func (p *Peer) fetch(ctx context.Context, d model.Digest, from []target) error {
 	}
 	defer w.Abort()
 	h, have := model.NewHash(), int64(0)
-	var last error = errNoHolder
+	last := errNoHolder
 	for _, t := range from {
 		n, err := p.download(ctx, d, t, w, h, have)
 		have += n

@@ -12,7 +12,7 @@ import (
 
 const (
 	tickEvery = 500 * time.Millisecond // at the latest
-	stallMin  = 2 * time.Second        // a loop that comes so late was stopped, or starved
+	stalled   = 2 * time.Second        // a loop that comes so late was stopped, or starved
 )
 
 // loop lets the replica decide whenever something changed or a time has come.
@@ -27,7 +27,7 @@ func (p *Peer) loop() {
 		case <-p.kick:
 		case <-timer.C:
 		}
-		if late := time.Since(due); late > stallMin {
+		if late := time.Since(due); late > stalled {
 			p.stalled(late)
 		}
 		wait := p.tick()

@@ -30,14 +30,13 @@ type member struct {
 
 // meta is what gossip tells the others of a member, as msgpack.
 type meta struct {
-	_msgpack struct{} `msgpack:",as_array"`
 	Protocol uint8
 	Log      []byte
 	API      string
 }
 
 func (p *Peer) meta() []byte {
-	b, err := msgpack.Marshal(&meta{Protocol: protocol, Log: p.self[:], API: p.cfg.API})
+	b, err := encode(&meta{Protocol: protocol, Log: p.self[:], API: p.cfg.API})
 	if err != nil {
 		panic(err) // a struct of plain fields always encodes
 	}

@@ -15,8 +15,7 @@ func compareText(a, b string) int { return strings.Compare(a, b) }
 
 // modelProblem turns what is wrong with a model into the answer; the server knows the model package's sentinels.
 func modelProblem(err error) error {
-	var value *aggregate.ValueError
-	if errors.As(err, &value) {
+	if value, ok := errors.AsType[*aggregate.ValueError](err); ok {
 		return api.InvalidValue(value.Tensor, value.Index, value.Value, value.Limit)
 	}
 	return err

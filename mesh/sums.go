@@ -30,18 +30,16 @@ const (
 
 // partial is a gossiped sum state, and its form on the wire (msgpack, an array).
 type partial struct {
-	_msgpack struct{} `msgpack:",as_array"`
-	Session  []byte
-	Round    uint64
-	Label    []labelled
-	Weight   uint64
-	Metrics  []weighted // Σ weight·metric, for the metrics that all of the label report
-	Sum      []byte     // aggregate's encoding of the whole model
+	Session []byte
+	Round   uint64
+	Label   []labelled
+	Weight  uint64
+	Metrics []weighted // Σ weight·metric, for the metrics that all of the label report
+	Sum     []byte     // aggregate's encoding of the whole model
 }
 
 // labelled is an update in a label: its key, its bytes and its weight.
 type labelled struct {
-	_msgpack struct{} `msgpack:",as_array"`
 	Combiner string
 	ID       string
 	Model    []byte
@@ -49,14 +47,12 @@ type labelled struct {
 }
 
 type weighted struct {
-	_msgpack struct{} `msgpack:",as_array"`
-	Name     string
-	Sum      float64
+	Name string
+	Sum  float64
 }
 
 // sumRequest asks for the exact sum of some updates over the elements [From, To).
 type sumRequest struct {
-	_msgpack struct{} `msgpack:",as_array"`
 	Label    []labelled
 	From, To int64
 }
@@ -100,7 +96,7 @@ func (p *Peer) gossipPartial(seal *ledger.RoundSealed) {
 	for _, u := range own {
 		msg.Weight += u.Weight
 	}
-	b, err := msgpack.Marshal(&msg)
+	b, err := encode(&msg)
 	if err != nil {
 		p.log.Warn().Err(err).Msg("a sum could not be encoded")
 		return
@@ -325,7 +321,7 @@ func (p *Peer) openSums(ctx context.Context, sources []sumSource, from, to int64
 			sums = append(sums, bytes.NewReader(s.whole[from*aggregate.RawSize:to*aggregate.RawSize]))
 			continue
 		}
-		req, err := msgpack.Marshal(&sumRequest{Label: s.label, From: from, To: to})
+		req, err := encode(&sumRequest{Label: s.label, From: from, To: to})
 		if err != nil {
 			done()
 			return nil, nil, fmt.Errorf("mesh: %w", err)

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
 )
@@ -182,11 +185,12 @@ func drain(body io.ReadCloser) {
 	_ = body.Close()
 }
 
-// statusOf returns the HTTP status of a problem in err, 0 when there is none.
-func statusOf(err error) int {
-	var problem *api.Problem
-	if errors.As(err, &problem) {
-		return problem.Status
-	}
-	return 0
+// encode writes one of the structs that peers exchange as msgpack, each struct
+// an array of its fields in order.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := msgpack.NewEncoder(&b)
+	e.UseArrayEncodedStructs(true)
+	err := e.Encode(v)
+	return b.Bytes(), err
 }

@@ -14,7 +14,7 @@ type Hyper struct {
 }
 
 // DefaultHyper suits MNIST and some twenty rounds.
-func DefaultHyper() Hyper { return Hyper{Epochs: 5, Batch: 32, Rate: 0.15} }
+func DefaultHyper() Hyper { return Hyper{Epochs: 3, Batch: 32, Rate: 0.2} }
 
 // Trainer trains models of one shape. It is for one goroutine at a time.
 type Trainer struct {

@@ -10,6 +10,12 @@ import (
 	"github.com/fedmesh/fedmesh/mesh/api"
 )
 
+// Peer is a node's name and the URL of its API.
+type Peer struct {
+	Name string `json:"name"`
+	URL  string `json:"url"`
+}
+
 // CheckOptions say what to check.
 type CheckOptions struct {
 	Session  string // name or, better, key

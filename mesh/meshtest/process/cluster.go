@@ -62,12 +62,6 @@ type Cluster struct {
 	closing sync.Mutex
 }
 
-// Peer is a node's name and the URL of its API.
-type Peer struct {
-	Name string `json:"name"`
-	URL  string `json:"url"`
-}
-
 // NewCluster chooses ports and makes the nodes' folders. It starts nothing.
 func NewCluster(o Options) (*Cluster, error) {
 	if err := o.defaults(); err != nil {

@@ -113,7 +113,7 @@ func (p *peer) verify() {
 	for _, s := range p.replica.Ledger().Sessions() {
 		for _, key := range s.Keys() {
 			holders, u := s.Holders(key)
-			if slices.Contains(holders, p.log) && !(p.updates[u.Model] && p.models[u.Base]) && !final(s, key) {
+			if slices.Contains(holders, p.log) && (!p.updates[u.Model] || !p.models[u.Base]) && !final(s, key) {
 				p.append(&ledger.UpdateDropped{Session: s.Key(), Combiner: key.Combiner, ID: key.ID})
 			}
 		}

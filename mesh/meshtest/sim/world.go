@@ -75,7 +75,7 @@ func (q events) Less(i, j int) bool {
 	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
 }
 func (q events) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *events) Push(x any)   { *q = append(*q, x.(event)) }
+func (q *events) Push(x any)   { *q = append(*q, x.(event)) } //nolint:errcheck // after pushes nothing else
 func (q *events) Pop() any {
 	old := *q
 	e := old[len(old)-1]
@@ -115,7 +115,7 @@ func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
 // run handles events until the clock reaches end.
 func (w *world) run(end ledger.Time) {
 	for len(w.queue) > 0 && w.queue[0].at <= end {
-		e := heap.Pop(&w.queue).(event)
+		e := heap.Pop(&w.queue).(event) //nolint:errcheck // after pushes nothing else
 		w.now = e.at
 		e.do()
 	}
