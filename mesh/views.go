@@ -211,16 +211,31 @@ func (p *Peer) Mesh() api.MeshInfo {
 	return info
 }
 
-// newest returns the last round that a peer says it computed from what are the round's inputs now.
+// newest returns the last round whose model a peer says it has: it computed the round from what are its inputs now, or skipped
+// it, which it does only once it has taken the model from another.
 func newest(s *ledger.Session, log ledger.LogID) (api.RoundModel, bool) {
 	for n := s.Open() - 1; n >= 1; n-- {
-		for _, c := range s.ComputedBy(n) {
-			if c.Log == log {
-				return api.RoundModel{Round: n, Model: c.Model.String()}, true
-			}
+		if d, ok := s.ModelAt(log, n); ok {
+			return api.RoundModel{Round: n, Model: d.String()}, true
 		}
 	}
 	return api.RoundModel{}, false
+}
+
+// learnVector takes from another peer's entry what that peer held when it wrote it. It is called with p.mu held.
+func (p *Peer) learnVector(e *ledger.Entry) {
+	if e.Log == p.self {
+		return
+	}
+	v := p.vectors[e.Log].Clone()
+	v.Join(ledger.Vector{e.Log: e.Seq})
+	switch b := e.Body.(type) {
+	case *ledger.RoundSealed:
+		v.Join(b.Cut)
+	case *ledger.RoundsSkipped:
+		v.Join(b.Seen)
+	}
+	p.vectors[e.Log] = v
 }
 
 // reported is what of a session was last told as events.
@@ -271,6 +286,7 @@ func (p *Peer) tell(s *ledger.Session, was, now reported) {
 // reactTo tells an entry's news. It is called with p.mu held.
 func (p *Peer) reactTo(e *ledger.Entry) {
 	p.metrics.entries.Inc()
+	p.learnVector(e)
 	peer := p.nameOf(e.Log)
 	session := func(key ledger.SessionKey) string {
 		if s := p.replica.Ledger().Session(key); s != nil {

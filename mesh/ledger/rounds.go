@@ -101,6 +101,20 @@ func (s *Session) ComputedBy(n uint64) []Computation {
 	return out
 }
 
+// ModelAt returns the model of a round that a log's word says its peer has: computed from the round's present inputs, or, when
+// the peer skipped the round, the model that others computed.
+func (s *Session) ModelAt(log LogID, n uint64) (d model.Digest, ok bool) {
+	for _, c := range s.ComputedBy(n) {
+		if c.Log == log {
+			return c.Model, true
+		}
+	}
+	if _, skipped := s.skipped(log, n, s.rounds[n].members); skipped {
+		return s.Model(n)
+	}
+	return d, false
+}
+
 // Divergence is two models computed from the same inputs. It is never expected.
 type Divergence struct {
 	Round  uint64
