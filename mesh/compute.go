@@ -146,16 +146,10 @@ func blobsOf(w ledger.Work) []model.Digest {
 
 // gather opens everything that a round is computed from.
 func (p *Peer) gather(ctx context.Context, st *session, w ledger.Work) (in *ingredients, missing []ledger.Key, err error) {
-	in = &ingredients{content: w.Round.Content}
-	defer func() {
-		if err != nil {
-			in.close()
-		}
-	}()
 	if missing, err = p.fetchBases(ctx, w); err != nil {
 		return nil, missing, err
 	}
-	in.sums = p.sumsFor(ctx, st, w)
+	in = &ingredients{content: w.Round.Content, sums: p.sumsFor(ctx, st, w)}
 	covered := map[ledger.Key]bool{}
 	for _, s := range in.sums {
 		for _, k := range s.keys {
@@ -171,7 +165,11 @@ func (p *Peer) gather(ctx context.Context, st *session, w ledger.Work) (in *ingr
 	if missing, err = p.fetchContent(ctx, w.Session, fetch); err != nil {
 		return nil, missing, err
 	}
-	return in, nil, p.openAll(st, w, in, covered)
+	if err = p.openAll(st, w, in, covered); err != nil {
+		in.close()
+		return nil, nil, err
+	}
+	return in, nil, nil
 }
 
 func (p *Peer) openAll(st *session, w ledger.Work, in *ingredients, covered map[ledger.Key]bool) error {
