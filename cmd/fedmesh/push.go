@@ -49,7 +49,7 @@ nothing is to be done: others hold the update.`,
 			defer b.close()
 			var r api.Receipt
 			err = client.call(cmd, func(ctx context.Context, c *api.Client) (err error) {
-				if err := settle(ctx, c, args[0], &opts); err != nil {
+				if opts, err = c.Settle(ctx, args[0], opts); err != nil {
 					return err
 				}
 				r, err = c.Push(ctx, args[0], opts, a.watched("push", b.open))
@@ -76,27 +76,6 @@ nothing is to be done: others hold the update.`,
 	jsonFlag(cmd, &asJSON)
 	required(cmd, "combiner", "weight")
 	return cmd
-}
-
-// settle turns the base "latest" into a digest, and makes the id of it, so that a failure can
-// tell both. The client would settle them as well, and keep them to itself.
-func settle(ctx context.Context, c *api.Client, session string, o *api.PushOptions) error {
-	if o.Base != "latest" {
-		return nil
-	}
-	info, err := c.Session(ctx, session)
-	if err != nil {
-		return err
-	}
-	base, err := model.ParseDigest(info.Model)
-	if err != nil {
-		return err
-	}
-	o.Base = info.Model
-	if o.ID == "" {
-		o.ID = api.DefaultID(info.ModelRound, base)
-	}
-	return nil
 }
 
 // repeatable says how to push again after nobody answered. An attempt may have got through all

@@ -20,7 +20,8 @@ func (c *Client) Push(ctx context.Context, session string, o PushOptions, body S
 	if err := o.check(session); err != nil {
 		return receipt, err
 	}
-	if err := c.settle(ctx, session, &o); err != nil {
+	o, err := c.Settle(ctx, session, o)
+	if err != nil {
 		return receipt, err
 	}
 	q := url.Values{"weight": {strconv.FormatInt(o.Weight, 10)}}
@@ -33,7 +34,7 @@ func (c *Client) Push(ctx context.Context, session string, o PushOptions, body S
 	for _, name := range slices.Sorted(maps.Keys(o.Metrics)) {
 		q.Set(metricPrefix+name, strconv.FormatFloat(o.Metrics[name], 'g', -1, 64))
 	}
-	err := c.try(ctx, "push to "+session, c.opts.Passes, func(ctx context.Context, peer string) error {
+	err = c.try(ctx, "push to "+session, c.opts.Passes, func(ctx context.Context, peer string) error {
 		_, err := c.ask(ctx, peer, call{
 			method: http.MethodPut, path: sessionPath(session) + "/updates/" + o.Combiner, query: q,
 			header: http.Header{"Content-Type": {"application/octet-stream"}}, body: body,
@@ -78,24 +79,34 @@ func (o PushOptions) check(session string) error {
 	return nil
 }
 
-// settle resolves the base, and from it makes the id, where they are left open.
-func (c *Client) settle(ctx context.Context, session string, o *PushOptions) error {
-	if o.Base == "" || o.Base != "latest" && o.ID != "" {
-		return nil
+// Settle returns the options with base and id resolved, as Push does before its first attempt: "latest" becomes the digest of the
+// session's present model, and an id left open is made of the base. Who wants to tell both after a failure settles first.
+func (c *Client) Settle(ctx context.Context, session string, o PushOptions) (PushOptions, error) {
+	var round uint64
+	switch {
+	case o.Base == "latest":
+		info, err := c.Session(ctx, session)
+		if err != nil {
+			return o, fmt.Errorf("resolving the base: %w", err)
+		}
+		o.Base, round = info.Model, info.ModelRound
+	case o.Base == "" || o.ID != "":
+		return o, nil
+	default:
+		info, err := c.Head(ctx, session, PullOptions{Digest: o.Base})
+		if err != nil {
+			return o, fmt.Errorf("resolving the base: %w", err)
+		}
+		round = info.Round
 	}
-	var which PullOptions
-	if o.Base != "latest" {
-		which.Digest = o.Base
-	}
-	base, err := c.Head(ctx, session, which)
+	base, err := model.ParseDigest(o.Base)
 	if err != nil {
-		return fmt.Errorf("api: resolving the base: %w", err)
+		return o, fmt.Errorf("resolving the base: %w", err)
 	}
-	o.Base = base.Digest.String()
 	if o.ID == "" {
-		o.ID = DefaultID(base.Round, base.Digest)
+		o.ID = DefaultID(round, base)
 	}
-	return nil
+	return o, nil
 }
 
 // DefaultID is the id of an update that was given none: its base's round and the first 16 hex digits of its base.
