@@ -74,13 +74,20 @@ func (d *decoder) fail(err error) {
 	}
 }
 
-// array reads a length and refuses one that the bytes at hand cannot hold, so that nothing is allocated for a lie.
-func (d *decoder) array() int {
+// Encoded sizes of what fills long arrays, in bytes.
+const (
+	logBytes  = 2 + len(LogID{})
+	markBytes = 2 + len(Mark{})
+)
+
+// array reads a length and refuses one that the bytes at hand cannot hold, at so many bytes an element, so that nothing is
+// allocated for a lie.
+func (d *decoder) array(element int) int {
 	if d.err != nil {
 		return 0
 	}
 	n, err := d.DecodeArrayLen()
-	if err == nil && (n < 0 || n > d.r.Len()) {
+	if err == nil && (n < 0 || n > d.r.Len()/element) {
 		err = fmt.Errorf("array of %d in %d bytes", n, d.r.Len())
 	}
 	if err != nil {
@@ -91,7 +98,7 @@ func (d *decoder) array() int {
 }
 
 func (d *decoder) arrayOf(want int) {
-	if n := d.array(); d.err == nil && n != want {
+	if n := d.array(1); d.err == nil && n != want {
 		d.fail(fmt.Errorf("array of %d, want %d", n, want))
 	}
 }
@@ -157,7 +164,7 @@ func (d *decoder) log() (id LogID)       { d.fixed(id[:]); return id }
 func (d *decoder) sum() (s model.Digest) { d.fixed(s[:]); return s }
 
 func (d *decoder) logs() []LogID {
-	n := d.array()
+	n := d.array(logBytes)
 	ids := make([]LogID, 0, n)
 	for range n {
 		ids = append(ids, d.log())
@@ -169,7 +176,7 @@ func (d *decoder) logs() []LogID {
 }
 
 func (d *decoder) vector() Vector {
-	n := d.array()
+	n := d.array((logBytes + 1) / 2) // a log and a number take two elements
 	if n%2 != 0 {
 		d.fail(errors.New("vector of odd length"))
 		return nil
@@ -297,7 +304,7 @@ func (c *RoundComputed) encode(e *encoder) {
 func (d *decoder) config() (c Config) {
 	d.arrayOf(8)
 	c.Strategy = d.text()
-	n := d.array()
+	n := d.array(1)
 	for range n / 2 {
 		c.Params = append(c.Params, Param{Name: d.text(), Value: d.text()})
 	}
@@ -315,7 +322,7 @@ func (d *decoder) held() *UpdateHeld {
 		Session: d.sum(), Combiner: d.text(), ID: d.text(), Model: d.sum(), Bytes: d.uint(), Weight: d.uint(),
 		Base: d.sum(), BaseRound: d.uint(), Norm: d.float(),
 	}
-	n := d.array()
+	n := d.array(1)
 	for range n / 2 {
 		u.Metrics = append(u.Metrics, Metric{Name: d.text(), Value: d.float()})
 	}
@@ -331,7 +338,7 @@ func (d *decoder) held() *UpdateHeld {
 func (d *decoder) computed() *RoundComputed {
 	d.arrayOf(5)
 	c := &RoundComputed{Session: d.sum(), Round: d.uint(), Inputs: d.sum(), Model: d.sum()}
-	n := d.array()
+	n := d.array(markBytes)
 	c.Label = make([]Mark, n)
 	for i := range c.Label {
 		d.fixed(c.Label[i][:])

@@ -47,6 +47,7 @@ func (s *Session) derive() {
 		s.dirty = 1
 	}
 	if s.dirty < len(s.rounds) {
+		s.final = min(s.final, uint64(s.dirty)-1)
 		for _, r := range s.rounds[s.dirty:] {
 			for _, u := range r.content {
 				delete(s.placed, u.Key())
@@ -96,11 +97,20 @@ func (s *Session) membersOf(n uint64) []LogID {
 	return s.ledger.peers.members(before.members, from, before.cut)
 }
 
+// votersOf returns who has a say in a round from 1 to the open one.
+func (s *Session) votersOf(n uint64) voters {
+	members := s.openMembers
+	if n < uint64(len(s.rounds)) {
+		members = s.rounds[n].members
+	}
+	return voters{members: members, before: s.rounds[n-1].cut}
+}
+
 // cutOf joins the seals of a round's members to the cut before; ok is false while there are none.
 func (s *Session) cutOf(n uint64, members []LogID) (cut Vector, ok bool) {
 	cut = s.rounds[n-1].cut.Clone()
 	for _, m := range members {
-		if seal, sealed := s.sealOf(m, n, members); sealed {
+		if seal, sealed := s.sealOf(m, n, voters{members, s.rounds[n-1].cut}); sealed {
 			cut.Join(seal.cut)
 			ok = true
 		}
@@ -166,7 +176,7 @@ func (s *Session) gather(n uint64, members []LogID, cut Vector) gathered {
 		if g.lost[key] > 0 || u.BaseRound >= n {
 			continue
 		}
-		if s.isLost(u, n, members) {
+		if s.isLost(u, n, voters{members, before.cut}) {
 			g.lost[key] = n
 			continue
 		}
@@ -191,9 +201,12 @@ func (s *Session) appear(from, cut Vector, waiting map[Key]*UpdateHeld) map[Key]
 			if _, placed := s.placed[key]; placed {
 				continue
 			}
-			anew[key] = true
-			if waiting[key] == nil {
+			known := waiting[key]
+			if known == nil {
 				fresh[key] = smaller(fresh[key], h.update)
+			}
+			if known == nil || known.Same(h.update) {
+				anew[key] = true
 			}
 		}
 	}
@@ -218,16 +231,16 @@ func (s *Session) heldIn(log LogID, from, to uint64) []heldAt {
 // isLost reports whether some member's UpdateLost takes the update out of round n. The word of a member that had itself
 // computed the round with that update, or had skipped the round, does not count: a round that is final for somebody then
 // has every member's word against any later loss.
-func (s *Session) isLost(u *UpdateHeld, n uint64, members []LogID) bool {
+func (s *Session) isLost(u *UpdateHeld, n uint64, v voters) bool {
 	if len(s.lost[n]) == 0 {
 		return false
 	}
 	mark := MarkOf(u)
 	for _, l := range s.lost[n] {
-		if l.key != u.Key() || !slices.Contains(members, l.ref.Log) || s.ledger.peers.void(l.ref.Log, l.ref.Seq, members) {
+		if l.key != u.Key() || !slices.Contains(v.members, l.ref.Log) || s.ledger.peers.void(l.ref.Log, l.ref.Seq, v) {
 			continue
 		}
-		if seq, ok := s.skipped(l.ref.Log, n, members); ok && seq < l.ref.Seq {
+		if seq, ok := s.skipped(l.ref.Log, n, v); ok && seq < l.ref.Seq {
 			continue
 		}
 		if slices.ContainsFunc(s.computed[n][l.ref.Log], func(c computedAt) bool {
@@ -248,14 +261,14 @@ func (s *Session) settledForEver(n uint64) bool {
 
 // waitingFor returns the members that keep a derived round from being final.
 func (s *Session) waitingFor(n uint64) []LogID {
-	r := s.rounds[n]
+	r, v := s.rounds[n], s.votersOf(n)
 	var out []LogID
 	for _, m := range r.members {
-		if s.ledger.peers.hasLeft(m, nil) || s.ledger.peers.forgotten(m, r.members) {
+		if s.ledger.peers.hasLeft(m, nil) || s.ledger.peers.forgotten(m, v) {
 			continue
 		}
-		if _, sealed := s.sealOf(m, n, r.members); sealed {
-			if _, skipped := s.skipped(m, n, r.members); skipped || s.has(m, n, r.inputs, r.members) {
+		if _, sealed := s.sealOf(m, n, v); sealed {
+			if _, skipped := s.skipped(m, n, v); skipped || s.has(m, n, r.inputs, v) {
 				continue
 			}
 		}

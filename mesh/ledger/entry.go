@@ -42,8 +42,8 @@ func DecodeEntry(raw []byte) (*Entry, error) {
 	d := newDecoder(raw)
 	d.arrayOf(5)
 	log, seq, prev, kind := d.log(), d.uint(), d.sum(), d.uint()
-	if d.err == nil && (kind > 255 || seq == 0) {
-		d.fail(fmt.Errorf("kind %d at sequence number %d", kind, seq))
+	if d.err == nil && (kind > 255 || seq == 0 || seq == 1 && (Kind(kind) != KindPeerJoined || prev != zeroDigest)) {
+		d.fail(fmt.Errorf("kind %d at sequence number %d after %s", kind, seq, prev.Short()))
 	}
 	var body Body
 	if d.err == nil {

@@ -17,8 +17,11 @@ var (
 	ErrFull = errors.New("ledger: too many entries wait for admission")
 )
 
-// maxWaiting bounds the entries of one log that wait outside the ledger.
-const maxWaiting = 1 << 14
+// What waits outside the ledger is bounded: entries of one log, and bytes of all logs.
+const (
+	maxWaiting      = 1 << 14
+	maxWaitingBytes = 64 << 20
+)
 
 // Ledger is a set of logs and what is derived from it. Merging two ledgers is adding the entries of one to the other, in any
 // order and any number of times. A Ledger is not safe for concurrent use; it has no clock and does no I/O.
@@ -26,6 +29,7 @@ type Ledger struct {
 	logs     map[LogID]*journal
 	vector   Vector
 	outside  map[LogID]map[uint64]*Entry // not yet admitted, by sequence number
+	waiting  int                         // bytes outside
 	sessions map[SessionKey]*Session
 	peers    peers
 	version  uint64 // counts admissions
@@ -111,7 +115,7 @@ func (l *Ledger) Wanting() Vector {
 }
 
 // Add merges one entry and returns the entries that became admitted by it, in an order in which they may be added to an
-// empty ledger. An entry that is known already changes nothing.
+// empty ledger; there may be some besides an error, which concerns one log only. An entry that is known already changes nothing.
 func (l *Ledger) Add(e *Entry) ([]*Entry, error) {
 	if have := l.Entry(e.Ref()); have != nil {
 		if have.Digest != e.Digest {
@@ -120,23 +124,30 @@ func (l *Ledger) Add(e *Entry) ([]*Entry, error) {
 		return nil, nil
 	}
 	w := l.outside[e.Log]
+	if have := w[e.Seq]; have != nil {
+		if have.Digest != e.Digest {
+			return nil, fmt.Errorf("%w: two contents for %s/%d", ErrForked, e.Log, e.Seq)
+		}
+		return nil, nil // what is outside has been tried
+	}
+	next := e.Seq == l.vector[e.Log]+1 && l.ready(e)
+	if !next && (len(w) >= maxWaiting || l.waiting+len(e.Raw) > maxWaitingBytes) {
+		return nil, fmt.Errorf("%w: log %s", ErrFull, e.Log.Short())
+	}
 	if w == nil {
 		w = map[uint64]*Entry{}
 		l.outside[e.Log] = w
 	}
-	if have := w[e.Seq]; have != nil && have.Digest != e.Digest {
-		return nil, fmt.Errorf("%w: two contents for %s/%d", ErrForked, e.Log, e.Seq)
-	}
-	if len(w) >= maxWaiting && w[e.Seq] == nil {
-		return nil, fmt.Errorf("%w: log %s", ErrFull, e.Log.Short())
-	}
 	w[e.Seq] = e
+	l.waiting += len(e.Raw)
+	if !next {
+		return nil, nil
+	}
 	return l.settle(e.Log)
 }
 
-// settle admits what can be admitted after something arrived for log.
-func (l *Ledger) settle(log LogID) ([]*Entry, error) {
-	var admitted []*Entry
+// settle admits what can be admitted after the next entry of log arrived.
+func (l *Ledger) settle(log LogID) (admitted []*Entry, err error) {
 	todo := []LogID{log}
 	for len(todo) > 0 {
 		log, todo = todo[0], todo[1:]
@@ -147,8 +158,10 @@ func (l *Ledger) settle(log LogID) ([]*Entry, error) {
 				break
 			}
 			delete(l.outside[log], e.Seq)
-			if err := l.admit(e); err != nil {
-				return admitted, err
+			l.waiting -= len(e.Raw)
+			if refused := l.admit(e); refused != nil {
+				err = refused
+				break
 			}
 			admitted = append(admitted, e)
 		}
@@ -159,7 +172,7 @@ func (l *Ledger) settle(log LogID) ([]*Entry, error) {
 			todo = slices.SortedFunc(maps.Keys(l.outside), LogID.Compare)
 		}
 	}
-	return admitted, nil
+	return admitted, err
 }
 
 // ready reports whether everything that e names is held (causal admission).
@@ -180,7 +193,7 @@ func (l *Ledger) admit(e *Entry) error {
 		j = &journal{}
 		l.logs[e.Log] = j
 	}
-	if n := len(j.entries); n > 0 && j.entries[n-1].Digest != e.Prev {
+	if n := len(j.entries); n > 0 && (j.entries[n-1].Digest != e.Prev || j.entries[n-1].Body.Kind() == KindPeerLeft) {
 		return fmt.Errorf("%w: %s/%d does not follow what is held of that log", ErrForked, e.Log, e.Seq)
 	}
 	j.entries = append(j.entries, e)

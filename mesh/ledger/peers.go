@@ -37,6 +37,12 @@ type ack struct {
 	upto Vector
 }
 
+// voters are those who have a say in a round: its members, and the cut before it, which made them members.
+type voters struct {
+	members []LogID
+	before  Vector
+}
+
 func newPeers() peers { return peers{joined: map[LogID][]joinedAt{}, left: map[LogID]uint64{}} }
 
 func (p *peers) propose(e *Entry, b *PeerForgotten) {
@@ -92,7 +98,9 @@ func (p *peers) agreedUpto(log LogID, members []LogID, bound Vector, f func(upto
 		}
 		var upto uint64
 		for _, m := range members {
-			upto = max(upto, q.acks[m].upto[log])
+			if !slices.Contains(q.targets, m) {
+				upto = max(upto, q.acks[m].upto[log])
+			}
 		}
 		if f(upto) {
 			return true
@@ -101,11 +109,12 @@ func (p *peers) agreedUpto(log LogID, members []LogID, bound Vector, f func(upto
 	return false
 }
 
-// void reports whether the word of a log at seq does not count in a round with these members: they have forgotten the log,
-// hold less of it, and it has not returned before that word.
-func (p *peers) void(log LogID, seq uint64, members []LogID) bool {
-	return p.agreedUpto(log, members, nil, func(upto uint64) bool {
-		return seq > upto && !p.rejoined(log, upto, seq)
+// void reports whether the word of a log at seq does not count in a round: its members have forgotten the log and held less
+// of it, and it is not by its return that it is a member. A round that others made final without it is then closed to it
+// for good, whatever it says after its return.
+func (p *peers) void(log LogID, seq uint64, v voters) bool {
+	return p.agreedUpto(log, v.members, nil, func(upto uint64) bool {
+		return seq > upto && !p.rejoined(log, upto, v.before[log])
 	})
 }
 
@@ -114,8 +123,13 @@ func (p *peers) forgottenIn(log LogID, members []LogID, cut Vector) bool {
 	return p.agreedUpto(log, members, cut, func(upto uint64) bool { return !p.rejoined(log, upto, cut[log]) })
 }
 
-// forgotten reports whether a round with these members no longer waits for a log.
-func (p *peers) forgotten(log LogID, members []LogID) bool {
+// forgotten reports whether a round no longer waits for a log.
+func (p *peers) forgotten(log LogID, v voters) bool {
+	return p.agreedUpto(log, v.members, nil, func(upto uint64) bool { return !p.rejoined(log, upto, v.before[log]) })
+}
+
+// mustReturn reports whether a round's members have forgotten a log and it has not said since that it is back.
+func (p *peers) mustReturn(log LogID, members []LogID) bool {
 	return p.agreedUpto(log, members, nil, func(upto uint64) bool { return !p.rejoined(log, upto, ^uint64(0)) })
 }
 
@@ -171,9 +185,10 @@ func (l *Ledger) Peer(log LogID) (p Peer, ok bool) {
 	return Peer{Log: log, Name: last.name, Joined: last.seq, Left: l.peers.hasLeft(log, nil)}, true
 }
 
-// membershipOutside reports whether a fact about membership lies outside the cut: a peer that joined or left, or an effective
-// forgetting of one of the members.
-func (p *peers) membershipOutside(cut Vector, members []LogID) bool {
+// membershipOutside reports whether a fact about membership lies outside the cut before the open round: a peer that joined or
+// left, or an effective forgetting of one of the members.
+func (p *peers) membershipOutside(v voters) bool {
+	cut, members := v.before, v.members
 	for log, js := range p.joined {
 		if p.hasLeft(log, nil) {
 			if slices.Contains(members, log) && !p.hasLeft(log, cut) {
@@ -186,7 +201,7 @@ func (p *peers) membershipOutside(cut Vector, members []LogID) bool {
 		}
 	}
 	for _, m := range members {
-		if p.forgotten(m, members) && !p.forgottenIn(m, members, cut) {
+		if p.forgotten(m, v) {
 			return true
 		}
 	}

@@ -94,7 +94,7 @@ func (r *Replica) SetSynced(ok bool) { r.synced = ok }
 
 // HoldModel says that a model's bytes are here, and whether they would survive a power cut. A round's model is served as
 // soon as it is here, but the peer gives its word for it (RoundComputed, RoundsSkipped) only when it is durable: upon that
-// word others delete what it was made of.
+// word others delete what it was made of, and the peer itself can no longer give up an update in it.
 func (r *Replica) HoldModel(d model.Digest, durable bool) { r.models[d] = r.models[d] || durable }
 
 // DropModel says that a model's bytes are no longer here.
@@ -106,7 +106,9 @@ func (r *Replica) DropModel(d model.Digest) {
 // HoldsModel reports whether a model's bytes are here.
 func (r *Replica) HoldsModel(d model.Digest) bool { return has(r.models, d) }
 
-// Computed says that the model d was computed here from these inputs, and that its bytes are here.
+// Computed says that the model d was computed here from these inputs, and that its bytes are here. What it was computed from
+// must stay here until the round is final, because a late seal may enlarge the round when nobody else is left who has it; d may
+// be called durable (here or by HoldModel) only when those bytes are too.
 func (r *Replica) Computed(inputs, d model.Digest, durable bool) {
 	r.results[inputs] = d
 	r.HoldModel(d, durable)
@@ -174,7 +176,10 @@ func (r *Replica) Alive(log LogID) bool { return log == r.self || r.alive[log] }
 // Tick makes all decisions that are due.
 func (r *Replica) Tick(now Time) Ready {
 	var ready Ready
-	r.acknowledge(&ready)
+	if r.synced {
+		r.acknowledge(&ready)
+		r.comeBack(&ready)
+	}
 	keys := slices.SortedFunc(maps.Keys(r.ledger.sessions), compareDigests)
 	for _, key := range keys {
 		if s := r.ledger.Session(key); s != nil {
@@ -233,6 +238,27 @@ func (r *Replica) acknowledge(ready *Ready) {
 			}
 		}
 		r.say(&ForgetAcknowledged{Proposal: q.ref, Upto: upto}, ready)
+	}
+}
+
+// comeBack returns to the mesh a peer that the others have forgotten.
+func (r *Replica) comeBack(ready *Ready) {
+	for _, key := range slices.SortedFunc(maps.Keys(r.ledger.sessions), compareDigests) {
+		s := r.ledger.Session(key)
+		if s == nil {
+			continue
+		}
+		for n := s.final + 1; n <= s.Open(); n++ {
+			if !slices.Contains(s.Members(n), r.self) || !r.ledger.peers.mustReturn(r.self, s.Members(n)) {
+				continue
+			}
+			last := r.ledger.peers.joined[r.self]
+			e := r.ledger.Entry(Ref{Log: r.self, Seq: last[len(last)-1].seq})
+			if joined, ok := e.Body.(*PeerJoined); ok {
+				r.say(&PeerJoined{Name: joined.Name, Mesh: joined.Mesh}, ready)
+			}
+			break
+		}
 	}
 }
 

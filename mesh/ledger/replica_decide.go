@@ -47,16 +47,15 @@ func (r *Replica) advance(s *Session, ls *local, now Time) {
 		r.results[s.rounds[n].inputs] = d
 		ls.have++
 	}
-	if open := uint64(ls.have + 1); open > ls.opened {
+	// A round may also vanish: the only seal for it was that of a peer that is forgotten now.
+	if open := uint64(ls.have + 1); open > ls.opened || ls.opened > s.Open() {
 		ls.opened, ls.openedAt = open, now
 	}
 }
 
-func (r *Replica) isMember(s *Session, n uint64) bool { return slices.Contains(s.Members(n), r.self) }
-
 // mayCompute reports whether this peer has said its part of a round, or has none to say.
 func (r *Replica) mayCompute(s *Session, n uint64) bool {
-	return !r.isMember(s, n) || s.Sealed(r.self, n) || r.behind(s, n)
+	return !s.Speaks(r.self, n) || s.Sealed(r.self, n) || r.behind(s, n)
 }
 
 // behind reports whether somebody else has computed this round, or sealed a later one.
@@ -87,7 +86,7 @@ func (r *Replica) settled(s *Session, ls *local, n uint64, now Time) bool {
 	}
 	all := true
 	for _, m := range s.rounds[n].members {
-		if r.Alive(m) && !s.Sealed(m, n) && !r.ledger.peers.hasLeft(m, nil) {
+		if r.Alive(m) && s.Speaks(m, n) && !s.Sealed(m, n) && !r.ledger.peers.hasLeft(m, nil) {
 			all = false
 		}
 	}
@@ -112,12 +111,12 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 		from = 0
 	}
 	for n := s.final + 1; int64(n) <= last; n++ {
-		rd := s.rounds[n]
-		_, skipped := s.skipped(r.self, n, rd.members)
+		rd, v := s.rounds[n], s.votersOf(n)
+		_, skipped := s.skipped(r.self, n, v)
 		sealed := s.Sealed(r.self, n)
 		d, here := r.modelOf(s, n)
 		switch {
-		case !slices.Contains(rd.members, r.self), sealed && (skipped || s.has(r.self, n, rd.inputs, rd.members)):
+		case !s.Speaks(r.self, n), sealed && (skipped || s.has(r.self, n, rd.inputs, v)):
 			flush()
 		case here && sealed:
 			flush()
@@ -138,7 +137,7 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 // seal seals the round that is open here when one of the reasons holds.
 func (r *Replica) seal(s *Session, ls *local, now Time, ready *Ready) bool {
 	n := ls.opened
-	if n == 0 || !r.synced || n > s.Open() || !r.isMember(s, n) || s.Sealed(r.self, n) || r.behind(s, n) {
+	if n == 0 || !r.synced || n > s.Open() || !s.Speaks(r.self, n) || s.Sealed(r.self, n) || r.behind(s, n) {
 		return false
 	}
 	if n == s.Open() && !r.due(s, ls, now, ready) {
@@ -166,17 +165,17 @@ func (r *Replica) due(s *Session, ls *local, now Time, ready *Ready) bool {
 		}
 		ready.wake(at)
 	}
-	return len(pending) == 0 && r.ledger.peers.membershipOutside(s.rounds[n-1].cut, s.Members(n))
+	return len(pending) == 0 && r.ledger.peers.membershipOutside(s.votersOf(n))
 }
 
 // giveUp appends UpdateLost for the updates of the next round that nobody has delivered for long enough.
 func (r *Replica) giveUp(s *Session, ls *local, now Time, ready *Ready) bool {
 	n := uint64(ls.have + 1)
-	if ls.have < 0 || n >= s.Open() || len(ls.missing) == 0 || s.rounds[n].inputs != ls.missFor || !r.isMember(s, n) {
+	if ls.have < 0 || n >= s.Open() || len(ls.missing) == 0 || s.rounds[n].inputs != ls.missFor || !s.Speaks(r.self, n) {
 		return false
 	}
 	rd := s.rounds[n]
-	if _, skipped := s.skipped(r.self, n, rd.members); skipped {
+	if _, skipped := s.skipped(r.self, n, s.votersOf(n)); skipped {
 		return false
 	}
 	if slices.ContainsFunc(s.ComputedBy(n), func(c Computation) bool { return r.Alive(c.Log) }) {

@@ -50,6 +50,12 @@ func (s *Session) PlacedIn(key Key) (n uint64, ok bool) {
 	return n, ok
 }
 
+// Speaks reports whether a log has a say in a round: it is a member, and not one that the others have forgotten and whose
+// return comes only later.
+func (s *Session) Speaks(log LogID, n uint64) bool {
+	return n > 0 && n <= s.Open() && slices.Contains(s.Members(n), log) && !s.ledger.peers.forgotten(log, s.votersOf(n))
+}
+
 // WaitingFor returns the members that keep a round from being final, ascending.
 func (s *Session) WaitingFor(n uint64) []LogID {
 	if n >= s.Open() {
@@ -60,7 +66,10 @@ func (s *Session) WaitingFor(n uint64) []LogID {
 
 // Sealed reports whether a log's seal for a round, or a skip of it, counts.
 func (s *Session) Sealed(log LogID, n uint64) bool {
-	_, ok := s.sealOf(log, n, s.Members(min(n, s.Open())))
+	if n == 0 || n > s.Open() {
+		return false
+	}
+	_, ok := s.sealOf(log, n, s.votersOf(n))
 	return ok
 }
 
@@ -109,8 +118,10 @@ func (s *Session) ModelAt(log LogID, n uint64) (d model.Digest, ok bool) {
 			return c.Model, true
 		}
 	}
-	if _, skipped := s.skipped(log, n, s.rounds[n].members); skipped {
-		return s.Model(n)
+	if n > 0 {
+		if _, skipped := s.skipped(log, n, s.votersOf(n)); skipped {
+			return s.Model(n)
+		}
 	}
 	return d, false
 }

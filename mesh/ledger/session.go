@@ -86,13 +86,15 @@ func (l *Ledger) index(e *Entry) {
 		l.peers.joined[e.Log] = append(l.peers.joined[e.Log], joinedAt{seq: e.Seq, name: b.Name})
 	case *PeerLeft:
 		l.peers.left[e.Log] = e.Seq
+		if len(l.peers.proposals) > 0 { // it stands for the acknowledgements its peer owed
+			l.touchAll()
+		}
 	case *PeerForgotten:
 		l.peers.propose(e, b)
+		l.touchAll()
 	case *ForgetAcknowledged:
 		l.peers.acknowledge(e, b)
-		for _, s := range l.sessions {
-			s.touch(1)
-		}
+		l.touchAll()
 	case *SessionOpened:
 		s := l.session(b.Session)
 		if s.opened == nil && b.Session == NewSessionKey(b.Name, b.Config, b.Seed, b.Members) {
@@ -145,6 +147,13 @@ func (s *Session) copy(key Key, log LogID, c copyAt) {
 		s.copies[key] = map[LogID]copyAt{}
 	}
 	s.copies[key][log] = c
+}
+
+// touchAll has everything derived again. What is final comes out the same.
+func (l *Ledger) touchAll() {
+	for _, s := range l.sessions {
+		s.touch(1)
+	}
 }
 
 func (s *Session) touch(round uint64) {
@@ -226,25 +235,31 @@ func (s *Session) Keys() []Key {
 	return out
 }
 
-// sealOf returns a log's seal for a round: the first entry of that log that seals or skips it and is not void. The cut of a
-// skip is nil.
-func (s *Session) sealOf(log LogID, r uint64, members []LogID) (sealAt, bool) {
-	seal, ok := s.seals[r][log]
+// sealOf returns a log's seal for a round: the first entry of that log that seals or skips it, unless it is void. The cut of
+// a skip is nil.
+func (s *Session) sealOf(log LogID, r uint64, v voters) (sealAt, bool) {
+	seals := s.seals[r]
+	if len(seals) == 0 {
+		// Who skips has seen somebody seal. So skips alone open no round, and one that claims to reach to the end of time
+		// keeps nobody busy until then.
+		return sealAt{}, false
+	}
+	seal, ok := seals[log]
 	for _, k := range s.skips[log] {
 		if k.from <= r && r <= k.to && (!ok || k.seq < seal.seq) {
 			seal, ok = sealAt{seq: k.seq}, true
 		}
 	}
-	if ok && s.ledger.peers.void(log, seal.seq, members) {
+	if ok && s.ledger.peers.void(log, seal.seq, v) {
 		return sealAt{}, false
 	}
 	return seal, ok
 }
 
 // skipped returns the first entry with which a log skipped a round.
-func (s *Session) skipped(log LogID, r uint64, members []LogID) (uint64, bool) {
+func (s *Session) skipped(log LogID, r uint64, v voters) (uint64, bool) {
 	for _, k := range s.skips[log] {
-		if k.from <= r && r <= k.to && !s.ledger.peers.void(log, k.seq, members) {
+		if k.from <= r && r <= k.to && !s.ledger.peers.void(log, k.seq, v) {
 			return k.seq, true
 		}
 	}
@@ -252,8 +267,8 @@ func (s *Session) skipped(log LogID, r uint64, members []LogID) (uint64, bool) {
 }
 
 // has reports whether a log says that it computed a round from these inputs.
-func (s *Session) has(log LogID, r uint64, inputs model.Digest, members []LogID) bool {
+func (s *Session) has(log LogID, r uint64, inputs model.Digest, v voters) bool {
 	return slices.ContainsFunc(s.computed[r][log], func(c computedAt) bool {
-		return c.body.Inputs == inputs && !s.ledger.peers.void(log, c.seq, members)
+		return c.body.Inputs == inputs && !s.ledger.peers.void(log, c.seq, v)
 	})
 }

@@ -70,7 +70,8 @@ func (p *peer) start() {
 	p.own = l.Vector()[p.log]
 	p.replica = ledger.NewReplica(l, p.log)
 	for _, d := range slices.SortedFunc(maps.Keys(p.models), compare) {
-		p.store(d)
+		p.replica.HoldModel(d, false) // it may be durable already, which the peer cannot know
+		p.syncLater(d, slices.SortedFunc(maps.Keys(p.unsynced), compare)...)
 	}
 	p.w.say("%s starts with %d entries", p.name, len(p.journal))
 	if p.own == 0 {

@@ -27,7 +27,9 @@ func (p *peer) do(work ledger.Work) {
 		}
 	}
 	if len(missing) == 0 {
+		var from []model.Digest
 		for _, u := range work.Round.Content { // what a round was computed from is kept until it is final
+			from = append(from, u.Model, u.Base)
 			if !p.updates[u.Model] {
 				p.updates[u.Model], p.unsynced[u.Model] = true, true
 			}
@@ -36,7 +38,10 @@ func (p *peer) do(work ledger.Work) {
 			}
 		}
 		d := result(work)
-		p.store(d)
+		if !p.models[d] {
+			p.models[d], p.unsynced[d] = true, true
+		}
+		p.syncLater(d, from...)
 		p.replica.Computed(work.Round.Inputs, d, false)
 		p.replica.Missing(work.Session, work.Round.Inputs, nil, p.w.now)
 		return
@@ -71,14 +76,26 @@ func result(work ledger.Work) model.Digest {
 
 // store writes a model, and syncs it a little later.
 func (p *peer) store(d model.Digest) {
-	p.models[d], p.unsynced[d] = true, true
+	if !p.models[d] {
+		p.models[d], p.unsynced[d] = true, true
+	}
 	p.replica.HoldModel(d, false)
+	p.syncLater(d)
+}
+
+// syncLater makes a model durable, and before it what it was computed from: upon the word that follows the peer can give up
+// none of that.
+func (p *peer) syncLater(d model.Digest, from ...model.Digest) {
 	p.live(p.w.between(0, 300), func() {
-		if p.models[d] {
-			delete(p.unsynced, d)
-			p.replica.HoldModel(d, true)
-			p.poke()
+		if !p.models[d] {
+			return
 		}
+		for _, f := range from {
+			delete(p.unsynced, f)
+		}
+		delete(p.unsynced, d)
+		p.replica.HoldModel(d, true)
+		p.poke()
 	})
 }
 
