@@ -42,6 +42,7 @@ func (p *Peer) push(ctx context.Context, req api.PushRequest) (api.Receipt, erro
 	if err != nil {
 		return none, api.Unavailable(err.Error(), time.Second)
 	}
+	before := p.vector()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
@@ -76,7 +77,22 @@ func (p *Peer) push(ctx context.Context, req api.PushRequest) (api.Receipt, erro
 			return none, storageProblem(err)
 		}
 	}
-	return p.receipt(known, c.copied, duplicate), nil
+	return p.receipt(known, c.copied, duplicate && p.heldWithin(known, before)), nil
+}
+
+// vector is what this peer holds now.
+func (p *Peer) vector() ledger.Vector {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.replica.Ledger().Vector().Clone()
+}
+
+// heldWithin tells an update that is pushed again from one whose copies were faster than this peer itself: another peer may hold,
+// and say so, what is streamed to it before the push's own bytes are committed here.
+func (p *Peer) heldWithin(u *ledger.UpdateHeld, cut ledger.Vector) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.replica.Ledger().Session(u.Session).HeldWithin(u.Key(), cut)
 }
 
 // offer checks what a push says of itself, and finds its base.

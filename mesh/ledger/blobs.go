@@ -30,6 +30,16 @@ func (s *Session) Versions(key Key) []*UpdateHeld {
 	return out
 }
 
+// HeldWithin reports whether an entry inside the cut says that its peer holds, or held, an update under this key.
+func (s *Session) HeldWithin(key Key, cut Vector) bool {
+	for log, c := range s.copies[key] {
+		if c.seq <= cut[log] {
+			return true
+		}
+	}
+	return false
+}
+
 // LostIn returns the keys of the updates that a derived round gave up, ascending.
 func (s *Session) LostIn(n uint64) []Key {
 	var out []Key

@@ -1,0 +1,196 @@
+package mesh_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/fedmesh/fedmesh/aggregate"
+	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/model"
+)
+
+var verbose = flag.Bool("peers.log", false, "show what the peers log")
+
+// file returns a model of one float32 tensor.
+func file(values ...float32) []byte {
+	layout, err := model.NewLayout([]model.Tensor{{Name: "w", DType: model.F32, Shape: []int64{int64(len(values))}}})
+	if err != nil {
+		panic(err)
+	}
+	b := slices.Clone(layout.Header())
+	for _, v := range values {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+	}
+	return b
+}
+
+// random returns a model of n values of many magnitudes.
+func random(rng *rand.Rand, n int) []byte {
+	values := make([]float32, n)
+	for i := range values {
+		values[i] = float32(math.Ldexp(rng.Float64()-0.5, rng.IntN(30)-20))
+	}
+	return file(values...)
+}
+
+// values returns what file was made of.
+func values(b []byte) []float32 {
+	b = b[8+binary.LittleEndian.Uint64(b):]
+	out := make([]float32, 0, len(b)/4)
+	for ; len(b) > 0; b = b[4:] {
+		out = append(out, math.Float32frombits(binary.LittleEndian.Uint32(b)))
+	}
+	return out
+}
+
+func digest(b []byte) string { return model.Sum(b).String() }
+
+// keep notes a model's bytes for the oracle.
+func (c *cluster) keep(b []byte) { c.files[digest(b)] = b }
+
+// pull returns the bytes of a session's model from one peer.
+func (c *cluster) pull(at, session string, o api.PullOptions) []byte {
+	c.t.Helper()
+	var b bytes.Buffer
+	if _, err := c.ask(at).Pull(c.t.Context(), session, o, &b); err != nil {
+		c.t.Fatalf("pull %s from %s: %v", session, at, err)
+	}
+	return b.Bytes()
+}
+
+// bytesOf returns the bytes of a model or update that the test has met, or that a peer serves.
+func (c *cluster) bytesOf(session, d string) []byte {
+	c.t.Helper()
+	if c.files[d] == nil {
+		c.keep(c.pull(c.running()[0], session, api.PullOptions{Digest: d}))
+	}
+	return c.files[d]
+}
+
+// oracle computes a round alone and in one piece from what was pushed.
+func (c *cluster) oracle(session string, seed, prev []byte, r api.RoundInfo) []byte {
+	c.t.Helper()
+	if len(r.Updates) == 0 {
+		return prev
+	}
+	layout, err := model.NewLayout([]model.Tensor{{Name: "w", DType: model.F32, Shape: []int64{int64(len(values(seed)))}}})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	scales, err := aggregate.ScanScales(layout, bytes.NewReader(seed))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	spec, err := aggregate.NewSpec(layout, scales)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	strategy, err := aggregate.Lookup("fedavg", nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	round := aggregate.Round{
+		Spec: spec, Prev: aggregate.Model{Digest: model.Sum(prev), Source: bytes.NewReader(prev)},
+		Base: func(d model.Digest) (io.ReaderAt, error) { return bytes.NewReader(c.bytesOf(session, d.String())), nil },
+	}
+	for _, u := range r.Updates {
+		base, err := model.ParseDigest(u.Base)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		round.Updates = append(round.Updates, aggregate.Update{Weight: u.Weight, Base: base, Source: bytes.NewReader(c.bytesOf(session, u.Digest))})
+	}
+	plan, err := strategy.Plan(c.t.Context(), round)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	out := bytes.NewBuffer(slices.Clone(layout.Header()))
+	if _, err := plan.Range(c.t.Context(), nil, 0, spec.Elements(), nil, out); err != nil {
+		c.t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// agree checks that all peers that run have the same rounds with the same bytes, and that the bytes are the oracle's.
+func (c *cluster) agree(session string) []api.RoundInfo {
+	c.t.Helper()
+	names := c.running()
+	rounds := c.rounds(names[0], session)
+	for _, name := range names[1:] {
+		if got, want := text(c.rounds(name, session)), text(rounds); got != want {
+			c.t.Fatalf("%s and %s derive different rounds:\n%s\n%s", name, names[0], got, want)
+		}
+	}
+	seed := c.bytesOf(session, c.session(names[0], session).Seed)
+	prev := seed
+	for _, r := range rounds {
+		want := c.oracle(session, seed, prev, r)
+		c.keep(want)
+		for _, name := range names {
+			if got := c.pull(name, session, api.PullOptions{Round: &r.Round}); !bytes.Equal(got, want) {
+				c.t.Fatalf("round %d at %s: model %s, the oracle's is %s: %s", r.Round, name, digest(got), digest(want), text(r))
+			}
+		}
+		for peer, d := range r.Computed {
+			if d != digest(want) {
+				c.t.Fatalf("round %d: %s says that it computed %s, not %s", r.Round, peer, d, digest(want))
+			}
+		}
+		prev = want
+	}
+	for _, name := range names {
+		if got := c.pull(name, session, api.PullOptions{}); !bytes.Equal(got, prev) {
+			c.t.Fatalf("%s serves %s, not %s", name, digest(got), digest(prev))
+		}
+	}
+	return rounds
+}
+
+// counted checks that each acknowledged update is in exactly one round, and that nothing else is.
+func (c *cluster) counted(rounds []api.RoundInfo) {
+	c.t.Helper()
+	in := map[string]int{}
+	total := 0
+	for _, r := range rounds {
+		for _, u := range r.Updates {
+			in[u.Combiner+"/"+u.ID+"/"+u.Digest]++
+			total++
+		}
+	}
+	want := map[string]bool{}
+	for _, r := range c.acked {
+		key := r.Combiner + "/" + r.ID + "/" + r.Digest
+		want[key] = true
+		if in[key] != 1 {
+			c.t.Errorf("acknowledged update %s is in %d rounds", key, in[key])
+		}
+	}
+	if total != len(want) {
+		c.t.Errorf("%d updates were counted, %d acknowledged: %s", total, len(want), text(rounds))
+	}
+}
+
+// weighted describes an update of a combiner.
+func weighted(combiner string, weight int64) api.PushOptions {
+	return api.PushOptions{Combiner: combiner, Weight: weight}
+}
+
+// from is weighted with a base.
+func from(base, combiner string, weight int64) api.PushOptions {
+	return api.PushOptions{Combiner: combiner, Weight: weight, Base: base}
+}
+
+// named gives an update an id.
+func named(id string, o api.PushOptions) api.PushOptions {
+	o.ID = id
+	return o
+}
+
+// combiner names the i-th.
+func combiner(i int) string { return fmt.Sprintf("c%d", i) }
