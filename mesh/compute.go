@@ -126,14 +126,39 @@ func (p *Peer) compute(ctx context.Context, w ledger.Work) (missing []ledger.Key
 		p.syncModel(d)
 		return nil, nil
 	}
-	// The peer gives its word for a model only when it could compute the round again: the model came from sums, so the updates
-	// themselves are fetched now, while it is served already.
+	// The model came from sums. It is served already; the word for it waits for the updates themselves.
 	p.wake()
-	if missing, err = p.fetchUpdates(ctx, w); err != nil {
-		return missing, err
-	}
-	p.syncModel(d)
+	unpin = p.pin(blobsOf(w)...)
+	p.wg.Go(func() {
+		defer unpin()
+		p.vouch(ctx, w, d)
+	})
 	return nil, nil
+}
+
+// vouch makes a model that came from sums durable, so that the peer gives its word for it, once the updates themselves are here: it
+// must be able to compute the round again, should a late seal amend it. It tries for as long as the round stands as it is.
+func (p *Peer) vouch(ctx context.Context, w ledger.Work, d model.Digest) {
+	for {
+		_, err := p.fetchUpdates(ctx, w)
+		if err == nil {
+			p.syncModel(d)
+			return
+		}
+		select {
+		case <-time.After(retryWorkIn):
+		case <-ctx.Done():
+			return
+		}
+		p.mu.Lock()
+		s, n := p.replica.Ledger().Session(w.Session), w.Round.Number
+		stands := n > s.Final() && n < s.Open() && s.Round(n).Inputs == w.Round.Inputs
+		p.mu.Unlock()
+		if !stands {
+			return
+		}
+		p.log.Debug().Err(err).Uint64("round", n).Msg("updates of a round that was computed from sums are not to be had; trying again")
+	}
 }
 
 func blobsOf(w ledger.Work) []model.Digest {

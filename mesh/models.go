@@ -56,11 +56,25 @@ func (p *Peer) find(s *ledger.Session, which api.ModelRef) (round uint64, d mode
 		}
 		return which.Round, d, ok
 	case api.RefDigest:
-		round, ok = s.RoundOf(which.Digest)
+		round, ok = p.roundOf(s, which.Digest)
 		return round, which.Digest, ok
 	default:
 		return p.replica.Current(s)
 	}
+}
+
+// roundOf returns the round that made a model: as the ledger says, or, as long as nobody has given a word for it, as this peer
+// computed it, for it serves the model already. It is called with p.mu held.
+func (p *Peer) roundOf(s *ledger.Session, d model.Digest) (uint64, bool) {
+	if n, ok := s.RoundOf(d); ok {
+		return n, true
+	}
+	for n := s.Final() + 1; n < s.Open(); n++ {
+		if here, ok := p.replica.ModelOf(s, n); ok && here == d {
+			return n, true
+		}
+	}
+	return 0, false
 }
 
 // WaitModel implements api.Backend.
@@ -101,7 +115,7 @@ func (p *Peer) newer(s *ledger.Session, after string) (bool, error) {
 	if !ok || theirs == d {
 		return false, nil
 	}
-	n, known := s.RoundOf(theirs)
+	n, known := p.roundOf(s, theirs)
 	if !known || n > round {
 		return false, nil
 	}

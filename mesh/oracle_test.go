@@ -152,8 +152,8 @@ func (c *cluster) agree(session string) []api.RoundInfo {
 	return rounds
 }
 
-// counted checks that each acknowledged update is in exactly one round, and that nothing else is.
-func (c *cluster) counted(rounds []api.RoundInfo) {
+// counted checks that each update acknowledged in a session is in exactly one of its rounds, and that nothing else is.
+func (c *cluster) counted(session string, rounds []api.RoundInfo) {
 	c.t.Helper()
 	in := map[string]int{}
 	total := 0
@@ -165,6 +165,9 @@ func (c *cluster) counted(rounds []api.RoundInfo) {
 	}
 	want := map[string]bool{}
 	for _, r := range c.acked {
+		if r.Session != session {
+			continue
+		}
 		key := r.Combiner + "/" + r.ID + "/" + r.Digest
 		want[key] = true
 		if in[key] != 1 {

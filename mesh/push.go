@@ -137,7 +137,7 @@ func (p *Peer) findBase(ctx context.Context, s *ledger.Session, d model.Digest) 
 	find := func() (uint64, bool) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return s.RoundOf(d)
+		return p.roundOf(s, d)
 	}
 	round, ok := find()
 	for _, t := range p.others() {

@@ -40,7 +40,7 @@ func TestPushIsHeldByCopies(t *testing.T) {
 		}
 		c.push("c", "s", weighted("c2", 1), file(2, 2))
 		c.final("s", 1)
-		c.counted(c.agree("s"))
+		c.counted("s", c.agree("s"))
 	})
 }
 
@@ -103,7 +103,7 @@ func TestRetryIsDuplicate(t *testing.T) {
 			t.Errorf("a retry is answered with %s", resp.Status)
 		}
 		c.close("a", "s")
-		c.counted(c.agree("s"))
+		c.counted("s", c.agree("s"))
 		// And after the round is final, when the bytes are gone.
 		c.eventually(time.Minute, func() error { return c.gone(first.Digest) })
 		r, err := c.try("b", "s", from(digest(seed), "x", 7), file(1))
@@ -148,7 +148,7 @@ func TestOtherBytesUnderAKeyConflict(t *testing.T) {
 			}
 		}
 		c.close("a", "s")
-		c.counted(c.agree("s"))
+		c.counted("s", c.agree("s"))
 	})
 }
 
@@ -171,7 +171,7 @@ func TestFewerPeersMeanFewerCopies(t *testing.T) {
 		}
 		c.up("b", "c")
 		c.close("b", "s")
-		c.counted(c.agree("s"))
+		c.counted("s", c.agree("s"))
 	})
 }
 
@@ -191,7 +191,7 @@ func TestPushGoesAroundAPeerThatHangs(t *testing.T) {
 		c.net.Up("b")
 		c.together()
 		c.close("b", "s")
-		c.counted(c.agree("s"))
+		c.counted("s", c.agree("s"))
 	})
 }
 
@@ -215,7 +215,7 @@ func TestNothingIsAcceptedBeforeReady(t *testing.T) {
 		c.together()
 		c.push("b", "s", weighted("x", 1), file(1))
 		c.close("a", "s")
-		c.counted(c.agree("s"))
+		c.counted("s", c.agree("s"))
 	})
 }
 
@@ -240,7 +240,7 @@ func TestUnknownBase(t *testing.T) {
 		c.together()
 		c.push("c", "s", named("v", from(base, "y", 1)), file(16))
 		c.close("a", "s")
-		c.counted(c.agree("s"))
+		c.counted("s", c.agree("s"))
 	})
 }
 
@@ -264,6 +264,6 @@ func TestBaseIsFetched(t *testing.T) {
 			t.Errorf("the base of %+v is of round 1", r)
 		}
 		c.close("c", "s")
-		c.counted(c.agree("s"))
+		c.counted("s", c.agree("s"))
 	})
 }

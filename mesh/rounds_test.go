@@ -35,7 +35,7 @@ func TestTargetClosesARoundAtOnce(t *testing.T) {
 		}
 		c.final("s", 3)
 		rounds := c.agree("s")
-		c.counted(rounds)
+		c.counted("s", rounds)
 		if len(rounds) != 3 || len(rounds[1].Updates) != 4 {
 			t.Errorf("rounds: %s", text(rounds))
 		}
@@ -67,7 +67,7 @@ func TestTimeoutClosesARoundWithEnough(t *testing.T) {
 			t.Errorf("the round was open for %v, not for 10 s", took)
 		}
 		c.final("s", 2)
-		c.counted(c.agree("s"))
+		c.counted("s", c.agree("s"))
 	})
 }
 
@@ -102,7 +102,7 @@ func TestSettleTimeoutLetsBothSidesGoOn(t *testing.T) {
 		c.together()
 		c.final("s", 1)
 		rounds := c.agree("s")
-		c.counted(rounds)
+		c.counted("s", rounds)
 		if len(rounds) != 1 || values(c.pull("c", "s", api.PullOptions{}))[0] != 14 {
 			t.Errorf("both sides' updates make one round: %s", text(rounds))
 		}
@@ -130,7 +130,7 @@ func TestLateSealAmends(t *testing.T) {
 		c.together()
 		c.final("s", 2)
 		rounds := c.agree("s")
-		c.counted(rounds)
+		c.counted("s", rounds)
 		if rounds[0].Inputs == before[0].Inputs || rounds[0].Model == before[0].Model {
 			t.Error("the late seal changed nothing")
 		}
@@ -169,7 +169,7 @@ func TestFinalWaitsForAll(t *testing.T) {
 		}
 		c.up("c")
 		c.final("s", 1)
-		c.counted(c.agree("s"))
+		c.counted("s", c.agree("s"))
 	})
 }
 
@@ -187,7 +187,7 @@ func TestBytesOfFinalRoundsGoAndModelsStay(t *testing.T) {
 		c.final("s", 4)
 		time.Sleep(10 * time.Second)
 		rounds := c.agree("s")
-		c.counted(rounds)
+		c.counted("s", rounds)
 		want := []string{digest(seed) + ".safetensors"}
 		for _, r := range rounds {
 			want = append(want, r.Model+".safetensors")
