@@ -70,8 +70,11 @@ func (s *Session) derive() {
 		}
 	}
 	s.dirty = len(s.rounds) + 1
-	for s.final+1 < uint64(len(s.rounds)) && s.settledForEver(s.final+1) {
-		s.final++
+	for n := s.final + 1; n < uint64(len(s.rounds)) && s.settledForEver(n); n++ {
+		// Those who skipped, left or were forgotten need not have the model. While nobody has it, the bytes must stay.
+		if _, computed := s.Model(n); computed {
+			s.final = n
+		}
 	}
 }
 
@@ -253,8 +256,8 @@ func (s *Session) isLost(u *UpdateHeld, n uint64, v voters) bool {
 	return false
 }
 
-// settledForEver reports whether round n is final, given that all before it are: every member that is waited for has sealed
-// it and has computed it from the present inputs, or skipped it.
+// settledForEver reports whether round n can change no more, given that none before it can: every member that is waited for
+// has sealed it and has computed it from the present inputs, or skipped it.
 func (s *Session) settledForEver(n uint64) bool {
 	return len(s.waitingFor(n)) == 0
 }

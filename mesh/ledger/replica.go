@@ -164,6 +164,13 @@ func (r *Replica) ModelOf(s *Session, n uint64) (d model.Digest, ok bool) {
 	return r.modelOf(s, n)
 }
 
+// Done reports whether this peer needs the updates of a round no more: the round is final, and its model or that of a later round
+// is here. Until then it keeps their bytes, since others may have skipped the round without having its model.
+func (r *Replica) Done(s *Session, n uint64) bool {
+	have, _, ok := r.Current(s)
+	return ok && n <= s.Final() && n <= have
+}
+
 // Accepting reports whether a session still takes new updates here: not once its last round is sealed.
 func (r *Replica) Accepting(s *Session) bool {
 	_, last := s.Closing()
@@ -243,12 +250,15 @@ func (r *Replica) acknowledge(ready *Ready) {
 
 // comeBack returns to the mesh a peer that the others have forgotten.
 func (r *Replica) comeBack(ready *Ready) {
+	if !slices.ContainsFunc(r.ledger.peers.proposals, func(q proposal) bool { return slices.Contains(q.targets, r.self) }) {
+		return
+	}
 	for _, key := range slices.SortedFunc(maps.Keys(r.ledger.sessions), compareDigests) {
 		s := r.ledger.Session(key)
 		if s == nil {
 			continue
 		}
-		for n := s.final + 1; n <= s.Open(); n++ {
+		for n := uint64(1); n <= s.Open(); n++ {
 			if !slices.Contains(s.Members(n), r.self) || !r.ledger.peers.mustReturn(r.self, s.Members(n)) {
 				continue
 			}

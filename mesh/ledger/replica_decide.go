@@ -115,6 +115,10 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 		_, skipped := s.skipped(r.self, n, v)
 		sealed := s.Sealed(r.self, n)
 		d, here := r.modelOf(s, n)
+		if here && r.models[d] && len(rd.content) > 0 && (skipped || !s.Speaks(r.self, n)) && r.onlyHere(s, n) {
+			flush()
+			said = r.say(&RoundComputed{Session: s.key, Round: n, Inputs: rd.inputs, Model: d, Label: rd.marks}, ready) || said
+		}
 		switch {
 		case !s.Speaks(r.self, n), sealed && (skipped || s.has(r.self, n, rd.inputs, v)):
 			flush()
@@ -132,6 +136,12 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 	}
 	flush()
 	return said
+}
+
+// onlyHere reports whether neither this peer nor one that is alive has said that it has a round's model. Then even one that owes
+// nothing says so: all who sealed the round may have skipped what a late seal made of it.
+func (r *Replica) onlyHere(s *Session, n uint64) bool {
+	return !slices.ContainsFunc(s.ComputedBy(n), func(c Computation) bool { return r.Alive(c.Log) })
 }
 
 // seal seals the round that is open here when one of the reasons holds.
@@ -178,7 +188,7 @@ func (r *Replica) giveUp(s *Session, ls *local, now Time, ready *Ready) bool {
 	if _, skipped := s.skipped(r.self, n, s.votersOf(n)); skipped {
 		return false
 	}
-	if slices.ContainsFunc(s.ComputedBy(n), func(c Computation) bool { return r.Alive(c.Log) }) {
+	if !r.onlyHere(s, n) {
 		return false
 	}
 	said := false

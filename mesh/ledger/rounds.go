@@ -23,7 +23,7 @@ type Round struct {
 // Open returns the number of the open round: the first without a seal.
 func (s *Session) Open() uint64 { return uint64(len(s.rounds)) }
 
-// Final returns the last round that is final together with all before it; 0 when there is none.
+// Final returns the last round whose model somebody has and that, like all before it, can change no more; 0 when there is none.
 func (s *Session) Final() uint64 { return s.final }
 
 // Round returns a round that is no longer open, or round 0, the state before the first.

@@ -274,7 +274,7 @@ func (p *peer) collect() {
 			}
 		}
 		for _, key := range s.Keys() {
-			if !final(s, key) {
+			if n, ok := s.PlacedIn(key); !ok || !p.replica.Done(s, n) {
 				u := s.Known(key)
 				keepModels[u.Base], keepUpdates[u.Model] = true, true
 			}
