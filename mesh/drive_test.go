@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
@@ -208,3 +209,10 @@ func (c *cluster) close(at, session string) {
 
 // asProblem is errors.As for problems.
 func asProblem(err error, p **api.Problem) bool { return errors.As(err, p) }
+
+func unmarshal(t *testing.T, b []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(b, v); err != nil {
+		t.Fatal(err)
+	}
+}

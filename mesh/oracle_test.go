@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/fedmesh/fedmesh/aggregate"
 	"github.com/fedmesh/fedmesh/mesh/api"
@@ -117,16 +118,24 @@ func (c *cluster) oracle(session string, seed, prev []byte, r api.RoundInfo) []b
 	return out.Bytes()
 }
 
-// agree checks that all peers that run have the same rounds with the same bytes, and that the bytes are the oracle's.
+// agree waits until all peers that run derive the same rounds, checks that each serves the same bytes for each, and that these are
+// the oracle's.
 func (c *cluster) agree(session string) []api.RoundInfo {
 	c.t.Helper()
 	names := c.running()
-	rounds := c.rounds(names[0], session)
-	for _, name := range names[1:] {
-		if got, want := text(c.rounds(name, session)), text(rounds); got != want {
-			c.t.Fatalf("%s and %s derive different rounds:\n%s\n%s", name, names[0], got, want)
+	var rounds []api.RoundInfo
+	c.eventually(10*time.Second, func() error {
+		rounds = c.rounds(names[0], session)
+		for _, name := range names[1:] {
+			theirs := c.rounds(name, session)
+			for i := range max(len(rounds), len(theirs)) {
+				if i >= len(rounds) || i >= len(theirs) || text(theirs[i]) != text(rounds[i]) {
+					return fmt.Errorf("%s and %s differ from round %d on:\n%s\n%s", name, names[0], i+1, text(theirs[min(i, len(theirs)):]), text(rounds[min(i, len(rounds)):]))
+				}
+			}
 		}
-	}
+		return nil
+	})
 	seed := c.bytesOf(session, c.session(names[0], session).Seed)
 	prev := seed
 	for _, r := range rounds {
