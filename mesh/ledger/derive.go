@@ -169,7 +169,8 @@ func (s *Session) gather(n uint64, members []LogID, cut Vector) gathered {
 			g.lost[p.update.Key()] = p.lost
 		}
 	}
-	for key := range s.appear(before.cut, cut, g.waiting) {
+	for key, u := range s.appear(before.cut, cut, g) {
+		g.waiting[key] = u
 		delete(g.lost, key) // held anew: it returns
 	}
 	var total uint64
@@ -193,10 +194,9 @@ func (s *Session) gather(n uint64, members []LogID, cut Vector) gathered {
 	return g
 }
 
-// appear adds to waiting the updates that are first held between the two cuts, the canonically smaller of two contents, and
-// returns the keys of all that are held anew there.
-func (s *Session) appear(from, cut Vector, waiting map[Key]*UpdateHeld) map[Key]bool {
-	anew := map[Key]bool{}
+// appear returns the updates that are first held between the two cuts, or held anew there after they were lost: of two contents the
+// canonically smaller.
+func (s *Session) appear(from, cut Vector, g gathered) map[Key]*UpdateHeld {
 	fresh := map[Key]*UpdateHeld{}
 	for log, to := range cut {
 		for _, h := range s.heldIn(log, from[log], to) {
@@ -204,17 +204,12 @@ func (s *Session) appear(from, cut Vector, waiting map[Key]*UpdateHeld) map[Key]
 			if _, placed := s.placed[key]; placed {
 				continue
 			}
-			known := waiting[key]
-			if known == nil {
+			if g.waiting[key] == nil || g.lost[key] > 0 {
 				fresh[key] = smaller(fresh[key], h.update)
-			}
-			if known == nil || known.Same(h.update) {
-				anew[key] = true
 			}
 		}
 	}
-	maps.Copy(waiting, fresh)
-	return anew
+	return fresh
 }
 
 // heldIn returns a log's UpdateHeld entries of this session with from < seq ≤ to.

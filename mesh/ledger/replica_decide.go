@@ -209,7 +209,8 @@ func (r *Replica) giveUp(s *Session, ls *local, now Time, ready *Ready) bool {
 	return said
 }
 
-// holdAnew says again that this peer holds an update which a round lost, so that a later round counts it.
+// holdAnew says again that this peer holds an update which a round lost, or another content of its key, so that a later round
+// counts it.
 func (r *Replica) holdAnew(s *Session, ready *Ready) bool {
 	said := false
 	for _, p := range s.rounds[len(s.rounds)-1].waiting {
@@ -218,7 +219,7 @@ func (r *Replica) holdAnew(s *Session, ready *Ready) bool {
 		}
 		copies := s.copies[p.update.Key()]
 		mine, ok := copies[r.self]
-		if !ok || mine.dropped || !mine.update.Same(p.update) {
+		if !ok || mine.dropped {
 			continue
 		}
 		anew := false

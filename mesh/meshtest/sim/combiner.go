@@ -61,6 +61,11 @@ func (c *combiner) push(u *ledger.UpdateHeld, tries int) {
 	again := func() {
 		if c.attempt == attempt {
 			c.attempt++
+			if c.w.opts.conflicts && c.w.chance(0.2) { // it starts again, trains again, and has forgotten what it sent
+				other := *u
+				other.Model = model.Sum(append(u.Model[:], byte(tries)))
+				u = &other
+			}
 			c.w.after(c.w.between(10, 300), func() { c.push(u, tries+1) })
 		}
 	}
@@ -77,6 +82,11 @@ func (c *combiner) push(u *ledger.UpdateHeld, tries int) {
 	}
 	sent := *u
 	if known := s.Known(u.Key()); known != nil {
+		if known.Model != u.Model {
+			c.w.say("%s is told that %s has other bytes", c.name, u.ID)
+			c.train()
+			return
+		}
 		sent = *known
 	} else {
 		round, ok := s.RoundOf(u.Base)

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/fedmesh/fedmesh/mesh/ledger"
 	"github.com/fedmesh/fedmesh/model"
@@ -127,13 +128,35 @@ func (w *world) judgePeer(p *peer, s *ledger.Session, first *peer, ref *ledger.S
 	if len(s.Divergences()) > 0 {
 		l.broken("divergence at %s: %+v", p.name, s.Divergences())
 	}
-	if !w.opts.permanent && s.Final() != s.Open()-1 {
-		l.broken("%s is stuck: round %d of %s is not final, it waits for %v", p.name, s.Final()+1, s.Name(), w.names(s.WaitingFor(s.Final()+1)))
-	}
+	w.judgeFinal(p, s)
 	for _, q := range w.peers {
 		// What a peer that is gone told only some of us may stay unexplained.
 		if n := len(p.replica.Ledger().OutsideOf(q.log)); n > 0 && !q.gone {
 			l.broken("%s is stuck: %d entries of %s wait for admission", p.name, n, q.name)
+		}
+	}
+}
+
+// judgeFinal checks that a round which is not final waits for the dead and for nobody else, and not for those either once
+// they are forgotten by more than half of its members.
+func (w *world) judgeFinal(p *peer, s *ledger.Session) {
+	if s.Final() == s.Open()-1 {
+		return
+	}
+	free := true // all rounds so far could be final
+	for n := s.Final() + 1; n < s.Open(); n++ {
+		owing, dead := s.WaitingFor(n), 0
+		for _, q := range w.peers {
+			if slices.Contains(owing, q.log) && !q.dead {
+				w.law.broken("%s is stuck: round %d of %s waits for %s", p.name, n, s.Name(), q.name)
+			}
+			if slices.Contains(s.Members(n), q.log) && q.dead {
+				dead++
+			}
+		}
+		members := len(s.Members(n))
+		if free = free && (len(owing) == 0 || w.opts.forgets && 2*(members-dead) > members); free {
+			w.law.broken("%s is stuck: round %d of %s is not final, it waits for %v", p.name, n, s.Name(), w.names(owing))
 		}
 	}
 }

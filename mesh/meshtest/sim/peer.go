@@ -17,6 +17,7 @@ type peer struct {
 	log     ledger.LogID
 	up      bool
 	gone    bool // dead for good, or left
+	dead    bool // for good
 	leaving bool
 	boot    int // counts starts; an event of an earlier life is void
 	paused  ledger.Time
@@ -113,9 +114,10 @@ func (p *peer) stop(power bool) {
 func (p *peer) verify() {
 	for _, s := range p.replica.Ledger().Sessions() {
 		for _, key := range s.Keys() {
-			holders, u := s.Holders(key)
-			if slices.Contains(holders, p.log) && (!p.updates[u.Model] || !p.models[u.Base]) && !final(s, key) {
-				p.append(&ledger.UpdateDropped{Session: s.Key(), Combiner: key.Combiner, ID: key.ID})
+			for _, u := range s.Versions(key) {
+				if slices.Contains(s.HoldersOf(u), p.log) && (!p.updates[u.Model] || !p.models[u.Base]) && !final(s, key) {
+					p.append(&ledger.UpdateDropped{Session: s.Key(), Combiner: key.Combiner, ID: key.ID})
+				}
 			}
 		}
 	}

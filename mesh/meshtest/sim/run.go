@@ -105,9 +105,16 @@ func (w *world) unleash() {
 	if w.opts.permanent {
 		w.after(w.between(0, w.opts.chaosFor), func() {
 			if p := w.any(); p != nil && w.living() > 1 {
-				p.gone = true
+				p.gone, p.dead = true, true
 				p.stop(false)
 				w.say("%s will not return", p.name)
+			}
+		})
+	}
+	if w.opts.forgets {
+		w.every(w.opts.splitEvery, func() {
+			if w.chaos {
+				w.forget(w.chance(0.3))
 			}
 		})
 	}
@@ -117,6 +124,23 @@ func (w *world) unleash() {
 				p.leaving = true
 			}
 		})
+	}
+}
+
+// forget has an operator at some peer forget those that are dead for good, or, by mistake, somebody else.
+func (w *world) forget(mistake bool) {
+	at := w.any()
+	if at == nil || !at.synced || at.paused > w.now || at.leaving {
+		return
+	}
+	var targets []ledger.LogID
+	for _, p := range w.peers {
+		if _, joined := at.replica.Ledger().Peer(p.log); joined && p != at && (p.dead || mistake && w.chance(0.3)) {
+			targets = append(targets, p.log)
+		}
+	}
+	if sortLogs(targets); len(targets) > 0 && at.append(&ledger.PeerForgotten{Targets: targets}) {
+		w.say("%s forgets %v", at.name, w.names(targets))
 	}
 }
 
@@ -208,7 +232,11 @@ func (w *world) rest() {
 	if busy() {
 		w.law.broken("a combiner is stuck")
 	}
-	w.run(w.now + 3000)
+	w.run(w.now + 1500)
+	if w.opts.forgets {
+		w.forget(false)
+	}
+	w.run(w.now + 1500)
 	for _, key := range w.sessions {
 		for _, p := range w.peers {
 			if p.session(key) != nil && !p.leaving && p.append(&ledger.SessionClosed{Session: key}) {

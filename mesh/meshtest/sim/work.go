@@ -137,7 +137,10 @@ func (p *peer) reach(d model.Digest, isModel bool) bool {
 // hold stores an update and its base, and says so; only tells that nobody else will. done is called when it is durable.
 func (p *peer) hold(u *ledger.UpdateHeld, from *peer, only bool, done func()) bool {
 	s := p.replica.Ledger().Session(u.Session)
-	if s == nil || !p.synced || p.paused > p.w.now || !p.replica.Accepting(s) && s.Known(u.Key()) == nil {
+	if s == nil || !p.synced || p.paused > p.w.now {
+		return false
+	}
+	if known := s.Known(u.Key()); known == nil && !p.replica.Accepting(s) || known != nil && !known.Same(u) {
 		return false
 	}
 	if !p.models[u.Base] && !p.reach(u.Base, true) && (from == nil || !from.models[u.Base]) {
@@ -154,8 +157,7 @@ func (p *peer) hold(u *ledger.UpdateHeld, from *peer, only bool, done func()) bo
 		delete(p.unsynced, u.Model)
 		p.replica.HoldModel(u.Base, true)
 	}
-	holders, _ := s.Holders(u.Key())
-	if !slices.Contains(holders, p.log) && !p.append(u) {
+	if !slices.Contains(s.HoldersOf(u), p.log) && !p.append(u) {
 		return false
 	}
 	p.poke()
@@ -176,10 +178,8 @@ func (p *peer) hold(u *ledger.UpdateHeld, from *peer, only bool, done func()) bo
 func (p *peer) repair() {
 	for _, s := range p.replica.Ledger().Sessions() {
 		for _, key := range s.Keys() {
-			holders, u := s.Holders(key)
-			if u == nil {
-				u = s.Known(key)
-			}
+			u := s.Known(key)
+			holders := s.HoldersOf(u)
 			if final(s, key) || !p.updates[u.Model] || !p.models[u.Base] {
 				continue
 			}
@@ -239,7 +239,8 @@ func (p *peer) leave() {
 	}
 	for _, s := range l.Sessions() {
 		for _, key := range s.Keys() {
-			holders, u := s.Holders(key)
+			u := s.Known(key)
+			holders := s.HoldersOf(u)
 			if !slices.Contains(holders, p.log) || final(s, key) {
 				continue
 			}
@@ -275,8 +276,9 @@ func (p *peer) collect() {
 		}
 		for _, key := range s.Keys() {
 			if n, ok := s.PlacedIn(key); !ok || !p.replica.Done(s, n) {
-				u := s.Known(key)
-				keepModels[u.Base], keepUpdates[u.Model] = true, true
+				for _, u := range append(s.Versions(key), s.Known(key)) {
+					keepModels[u.Base], keepUpdates[u.Model] = true, true
+				}
 			}
 		}
 		if _, d, ok := p.replica.Current(s); ok {

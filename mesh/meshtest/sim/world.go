@@ -40,6 +40,8 @@ type options struct {
 	minimum    int
 	target     int
 	permanent  bool // one peer dies for good
+	forgets    bool // operators forget those that died for good, and now and then somebody who is only away
+	conflicts  bool // combiners push other bytes under a key they used
 	leaves     bool // one peer leaves in good order
 	power      bool // kills may be power cuts
 	joins      int  // peers that join in mid-session
@@ -59,6 +61,8 @@ func draw(rng *rand.Rand) options {
 	o.leaves = o.peers > 2 && rng.IntN(3) == 0
 	o.joins = rng.IntN(3)
 	o.power = rng.IntN(2) == 0
+	o.forgets = rng.IntN(3) == 0
+	o.conflicts = rng.IntN(4) == 0
 	return o
 }
 
