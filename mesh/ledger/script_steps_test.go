@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fedmesh/fedmesh/mesh/ledger"
@@ -47,6 +48,8 @@ func (s *script) act(a *actor, verb string, args []string, opts map[string]strin
 		s.say(a, &ledger.PeerJoined{Name: string(rune(a.log[0])), Mesh: "m"})
 	case "forgets":
 		s.say(a, &ledger.PeerForgotten{Targets: s.logs(args)})
+	case "agrees":
+		s.agree(a, s.peers[arg(0)])
 	case "hears":
 		s.hear(a, s.peers[arg(0)], s.number(arg(1)))
 	case "sees":
@@ -58,7 +61,11 @@ func (s *script) act(a *actor, verb string, args []string, opts map[string]strin
 	case "works":
 		s.compute(a, arg(0) != "volatile")
 	case "syncs":
-		a.r.HoldModel(a.made, true)
+		d := a.made
+		if len(args) > 0 {
+			d, _ = a.r.ModelOf(a.l.Session(s.key), s.number(args[0]))
+		}
+		a.r.HoldModel(d, true)
 	case "takes":
 		a.r.HoldModel(a.work.Takes[0].Model, true)
 	case "misses":
@@ -88,6 +95,22 @@ func (s *script) hold(a *actor, k ledger.Key, opts map[string]string) {
 		u.BaseRound = s.number(opts["known"])
 	}
 	s.say(a, u)
+}
+
+func (s *script) agree(a, b *actor) {
+	for _, e := range slices.Backward(a.l.Range(b.log, 0, a.l.Vector()[b.log])) {
+		p, ok := e.Body.(*ledger.PeerForgotten)
+		if !ok {
+			continue
+		}
+		upto := ledger.Vector{}
+		for _, target := range p.Targets {
+			upto[target] = a.l.Vector()[target]
+		}
+		s.say(a, &ledger.ForgetAcknowledged{Proposal: e.Ref(), Upto: upto})
+		return
+	}
+	s.fail("no proposal")
 }
 
 func (s *script) hear(a, b *actor, only uint64) {
@@ -155,6 +178,9 @@ func (s *script) show(a *actor, what string, n uint64, k ledger.Key) string {
 		return names(session.WaitingFor(n))
 	case "holders":
 		holders, _ := session.Holders(k)
+		if known := session.Known(k); len(session.Versions(k)) == 1 && names(session.HoldersOf(known)) != names(holders) {
+			s.fail("holders %s, of this update %s", names(holders), names(session.HoldersOf(known)))
+		}
 		return names(holders)
 	case "conflicts":
 		var out []string

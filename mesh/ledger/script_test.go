@@ -18,12 +18,13 @@ import (
 //
 //	a holds x/1 [w=3] [base=2] [known=1] [model=m]   hold combiner x's update 1, trained from the model of round 2,
 //	                                                 which a knows as that of round 1
-//	a drops x/1, a loses x/1 2, a seals 1, a skips 1 3, a computes 1, a closes, a leaves, a joins, a forgets c d
+//	a drops x/1, a loses x/1 2, a seals 1, a skips 1 3, a computes 1, a closes, a leaves, a joins, a forgets c d,
+//	a agrees b        acknowledge b's last proposal
 //	a hears b [3]     merge what b holds, or only the first 3 entries of b's own log
 //	a sees b c        who is taken for alive
 //	a wakes, a stalls whether it has exchanged vectors
 //	a tick: sealed 1  decide; these entries follow
-//	a works [volatile], a syncs, a takes, a misses x/1    do what the last tick asked for
+//	a works [volatile], a syncs [1], a takes, a misses x/1    do what the last tick asked for
 //	a open: 2, a final: 1, a round 1: x/1 y/1, a members 2: a b, a owes 1: b, a waiting: x/1 y/1(lost),
 //	a holders x/1: a b, a conflicts: x/1, a weight 1: 8, a has 1: true, a accepts: true, a last: 3
 //
@@ -47,6 +48,11 @@ func TestScripts(t *testing.T) {
 				}
 				s.line = fmt.Sprintf("%s:%d: %s", filepath.Base(file), i+1, step)
 				s.step(step)
+				for _, a := range s.peers { // step by step is as good as from scratch
+					if got, want := fingerprint(a.l), fingerprint(scratch(t, a.l)); got != want {
+						t.Fatalf("%s: step by step\n%s\nfrom scratch\n%s", s.line, got, want)
+					}
+				}
 			}
 		})
 	}
