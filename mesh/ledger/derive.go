@@ -20,6 +20,9 @@ type round struct {
 	waiting []pending     // appeared, in no round yet; by key
 	inputs  model.Digest
 	closing bool // SessionClosed lies inside the cut
+
+	computed      []Computation // from these inputs
+	computedSince int           // logs' words about the round that computed was made from
 }
 
 // pending is an update that appeared inside a cut and is in no round yet.
@@ -41,7 +44,7 @@ func (s *Session) derive() {
 	if s.version == s.ledger.version {
 		return
 	}
-	s.version = s.ledger.version
+	s.version, s.pending = s.ledger.version, nil
 	if len(s.rounds) == 0 {
 		s.rounds = []*round{s.start()}
 		s.dirty = 1

@@ -94,9 +94,12 @@ type Computation struct {
 	Model model.Digest
 }
 
-// ComputedBy returns who computed a round from its present inputs, ascending by log.
+// ComputedBy returns who computed a round from its present inputs, ascending by log. The slice is shared: read only.
 func (s *Session) ComputedBy(n uint64) []Computation {
 	r := s.rounds[n]
+	if r.computedSince == s.words[n] {
+		return r.computed
+	}
 	var out []Computation
 	for log, cs := range s.computed[n] {
 		for _, c := range cs {
@@ -107,6 +110,7 @@ func (s *Session) ComputedBy(n uint64) []Computation {
 		}
 	}
 	slices.SortFunc(out, func(a, b Computation) int { return a.Log.Compare(b.Log) })
+	r.computed, r.computedSince = out, s.words[n]
 	return out
 }
 
@@ -173,8 +177,11 @@ func (s *Session) Waiting() (updates []*UpdateHeld, lost []bool) {
 // Pending returns the updates that the open round would count if it were sealed with everything held here, ascending by key,
 // and the number of their combiners.
 func (s *Session) Pending() (updates []*UpdateHeld, combiners int) {
-	g := s.gather(s.Open(), s.Members(s.Open()), s.ledger.vector)
-	return g.chosen, len(g.combiners)
+	if s.pending == nil {
+		g := s.gather(s.Open(), s.Members(s.Open()), s.ledger.vector)
+		s.pending = &g
+	}
+	return s.pending.chosen, len(s.pending.combiners)
 }
 
 // RoundOf returns the smallest round that anybody computed a model for; the seed is of round 0.

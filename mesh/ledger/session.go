@@ -16,9 +16,11 @@ type Session struct {
 	// The index of the session's entries.
 	held     map[LogID][]heldAt // ascending by seq
 	copies   map[Key]map[LogID]copyAt
+	keys     []Key // of copies, ascending
 	seals    map[uint64]map[LogID]sealAt
 	skips    map[LogID][]skipAt // ascending by seq
 	computed map[uint64]map[LogID][]computedAt
+	words    map[uint64]int // entries in computed, by round
 	lost     map[uint64][]lostAt
 	closed   []Ref
 	models   map[model.Digest]uint64 // the smallest round that anybody computed each model for
@@ -26,6 +28,7 @@ type Session struct {
 	// What is derived, and from how many admissions.
 	version     uint64
 	openMembers []LogID
+	pending     *gathered // for the open round; nil when not gathered since
 	rounds      []*round // rounds[0] is the state before round 1
 	dirty       int      // rounds from this one on are to be derived again
 	placed      map[Key]uint64
@@ -65,7 +68,7 @@ func newSession(l *Ledger, key SessionKey) *Session {
 		key: key, ledger: l,
 		held: map[LogID][]heldAt{}, copies: map[Key]map[LogID]copyAt{}, seals: map[uint64]map[LogID]sealAt{},
 		skips: map[LogID][]skipAt{}, computed: map[uint64]map[LogID][]computedAt{}, lost: map[uint64][]lostAt{},
-		models: map[model.Digest]uint64{}, placed: map[Key]uint64{}, dirty: 1,
+		words: map[uint64]int{}, models: map[model.Digest]uint64{}, placed: map[Key]uint64{}, dirty: 1,
 	}
 }
 
@@ -135,6 +138,7 @@ func (l *Ledger) index(e *Entry) {
 		if s.computed[b.Round] == nil {
 			s.computed[b.Round] = map[LogID][]computedAt{}
 		}
+		s.words[b.Round]++
 		s.computed[b.Round][e.Log] = append(s.computed[b.Round][e.Log], computedAt{seq: e.Seq, body: b})
 		if first, ok := s.models[b.Model]; !ok || b.Round < first {
 			s.models[b.Model] = b.Round
@@ -145,6 +149,8 @@ func (l *Ledger) index(e *Entry) {
 func (s *Session) copy(key Key, log LogID, c copyAt) {
 	if s.copies[key] == nil {
 		s.copies[key] = map[LogID]copyAt{}
+		at, _ := slices.BinarySearchFunc(s.keys, key, Key.Compare)
+		s.keys = slices.Insert(slices.Clip(s.keys), at, key)
 	}
 	s.copies[key][log] = c
 }
@@ -209,11 +215,9 @@ func (s *Session) HoldersOf(u *UpdateHeld) []LogID {
 // the canonically smallest. It returns nil when there is none.
 func (s *Session) Known(key Key) *UpdateHeld {
 	if r, ok := s.placed[key]; ok {
-		for _, u := range s.rounds[r].content {
-			if u.Key() == key {
-				return u
-			}
-		}
+		content := s.rounds[r].content
+		at, _ := slices.BinarySearchFunc(content, key, func(u *UpdateHeld, k Key) int { return u.Key().Compare(k) })
+		return content[at]
 	}
 	if p := s.rounds[len(s.rounds)-1].pending(key); p != nil {
 		return p.update
@@ -225,15 +229,8 @@ func (s *Session) Known(key Key) *UpdateHeld {
 	return best
 }
 
-// Keys returns the key of every update that anybody ever held, ascending.
-func (s *Session) Keys() []Key {
-	out := make([]Key, 0, len(s.copies))
-	for k := range s.copies {
-		out = append(out, k)
-	}
-	slices.SortFunc(out, Key.Compare)
-	return out
-}
+// Keys returns the key of every update that anybody ever held, ascending. The slice is shared: read only.
+func (s *Session) Keys() []Key { return s.keys }
 
 // sealOf returns a log's seal for a round: the first entry of that log that seals or skips it, unless it is void. The cut of
 // a skip is nil.

@@ -114,8 +114,11 @@ func (p *peer) stop(power bool) {
 func (p *peer) verify() {
 	for _, s := range p.replica.Ledger().Sessions() {
 		for _, key := range s.Keys() {
+			if final(s, key) {
+				continue
+			}
 			for _, u := range s.Versions(key) {
-				if slices.Contains(s.HoldersOf(u), p.log) && (!p.updates[u.Model] || !p.models[u.Base]) && !final(s, key) {
+				if slices.Contains(s.HoldersOf(u), p.log) && (!p.updates[u.Model] || !p.models[u.Base]) {
 					p.append(&ledger.UpdateDropped{Session: s.Key(), Combiner: key.Combiner, ID: key.ID})
 				}
 			}

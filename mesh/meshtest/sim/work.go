@@ -178,9 +178,12 @@ func (p *peer) hold(u *ledger.UpdateHeld, from *peer, only bool, done func()) bo
 func (p *peer) repair() {
 	for _, s := range p.replica.Ledger().Sessions() {
 		for _, key := range s.Keys() {
+			if final(s, key) {
+				continue
+			}
 			u := s.Known(key)
 			holders := s.HoldersOf(u)
-			if final(s, key) || !p.updates[u.Model] || !p.models[u.Base] {
+			if !p.updates[u.Model] || !p.models[u.Base] {
 				continue
 			}
 			living := 0
@@ -239,9 +242,12 @@ func (p *peer) leave() {
 	}
 	for _, s := range l.Sessions() {
 		for _, key := range s.Keys() {
+			if final(s, key) {
+				continue
+			}
 			u := s.Known(key)
 			holders := s.HoldersOf(u)
-			if !slices.Contains(holders, p.log) || final(s, key) {
+			if !slices.Contains(holders, p.log) {
 				continue
 			}
 			others := 0
