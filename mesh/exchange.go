@@ -81,14 +81,9 @@ func (p *Peer) serveEntries(w http.ResponseWriter, r *http.Request) {
 	var out bytes.Buffer
 	out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(encodeState(p.self, mine)))))
 	out.Write(encodeState(p.self, mine))
-	for _, log := range mine.Logs() {
-		for _, e := range p.replica.Ledger().Range(log, theirs[log], mine[log]) {
-			if out.Len() > maxExchange {
-				break
-			}
-			out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(e.Raw))))
-			out.Write(e.Raw)
-		}
+	for _, e := range p.owed(theirs, mine, maxExchange-out.Len()) {
+		out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(e.Raw))))
+		out.Write(e.Raw)
 	}
 	p.mu.Unlock()
 	if behind {
@@ -98,11 +93,34 @@ func (p *Peer) serveEntries(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(out.Bytes())
 }
 
+// owed returns entries between two vectors, of about so many bytes. It takes one of each log by turns: the entry that this peer
+// admitted first of those that the other lacks is then among them, and the other can admit it, whatever the logs name of each
+// other. It is called with p.mu held.
+func (p *Peer) owed(from, to ledger.Vector, room int) []*ledger.Entry {
+	logs := to.Logs()
+	var out []*ledger.Entry
+	for i, more := uint64(0), true; more && (i == 0 || room > 0); i++ {
+		more = false
+		for _, log := range logs {
+			if from[log]+i >= to[log] {
+				continue
+			}
+			for _, e := range p.replica.Ledger().Range(log, from[log]+i, from[log]+i+1) {
+				out = append(out, e)
+				room -= len(e.Raw)
+				more = true
+			}
+		}
+	}
+	return out
+}
+
 // exchange takes from another peer what it holds and this one lacks.
 func (p *Peer) exchange(ctx context.Context, t target) error {
-	for range 1000 { // an answer is bounded; what is left takes another
+	for { // an answer is bounded; what is left takes another
 		p.mu.Lock()
-		state := encodeState(p.self, p.replica.Ledger().Vector())
+		before := p.replica.Ledger().Vector().Clone()
+		state := encodeState(p.self, before)
 		p.mu.Unlock()
 		log, theirs, es, err := p.ask(ctx, t, state)
 		if err != nil {
@@ -113,13 +131,13 @@ func (p *Peer) exchange(ctx context.Context, t target) error {
 		}
 		p.mu.Lock()
 		p.vectors[log] = theirs
-		done := len(es) == 0 || p.replica.Ledger().Vector().Covers(theirs)
+		now := p.replica.Ledger().Vector()
+		done := now.Covers(theirs) || before.Covers(now)
 		p.mu.Unlock()
-		if done {
+		if done { // or what is left is not for this peer: more of its own log than it has itself, a log with two contents
 			return nil
 		}
 	}
-	return fmt.Errorf("mesh: %s has more entries than can be taken over at once", t.name)
 }
 
 func (p *Peer) ask(ctx context.Context, t target, state []byte) (log ledger.LogID, v ledger.Vector, es []*ledger.Entry, err error) {

@@ -58,7 +58,11 @@ func TestRestoredBackupTakesANewLog(t *testing.T) {
 		old := c.logOf("c")
 		c.kill("c")
 		c.copyDir("backup", "c")
+		asked := c.requests("entries")
 		c.up("c")
+		if n := c.requests("entries") - asked; n > 200 {
+			t.Errorf("%d requests for entries until it was ready", n)
+		}
 		if c.logOf("c") == old {
 			t.Fatal("a restored backup goes on with its log")
 		}
