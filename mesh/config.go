@@ -40,6 +40,7 @@ type Config struct {
 	Transport memberlist.Transport                                              // replaces gossip's sockets; nil: real ones
 	Dial      func(ctx context.Context, network, addr string) (net.Conn, error) // replaces TCP between the peers' HTTP interfaces
 	Probe     time.Duration                                                     // how often gossip probes another peer; 0: its default
+	FS        store.FS                                                          // replaces the operating system's files; nil: them
 
 	Logger     zerolog.Logger
 	Registerer prometheus.Registerer // nil keeps no metrics

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
 	"github.com/fedmesh/fedmesh/model"
 )
@@ -133,7 +134,7 @@ func (p *Peer) say(ctx context.Context, check func() ([]ledger.Body, error)) err
 	p.mu.Lock()
 	if p.broken != nil {
 		defer p.mu.Unlock()
-		return p.broken
+		return api.NotReady(p.broken)
 	}
 	bodies, err := check()
 	if err != nil {
@@ -153,10 +154,10 @@ func (p *Peer) say(ctx context.Context, check func() ([]ledger.Body, error)) err
 	p.notify()
 	p.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("mesh: %w", err)
+		return storageProblem(fmt.Errorf("mesh: %w", err))
 	}
 	p.wake()
-	return p.publish(ctx, pos, es)
+	return storageProblem(p.publish(ctx, pos, es))
 }
 
 // admit merges entries of other peers. What becomes admitted by them is written but not waited for.

@@ -61,7 +61,7 @@ func New(cfg Config) (*Peer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	dir, err := store.Open(cfg.DataDir, store.Options{Fsync: cfg.Fsync, Logger: cfg.Logger})
+	dir, err := store.Open(cfg.DataDir, store.Options{Fsync: cfg.Fsync, Logger: cfg.Logger, FS: cfg.FS})
 	if err != nil {
 		return nil, fmt.Errorf("mesh: %w", err)
 	}

@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"syscall"
 	"time"
@@ -18,7 +17,7 @@ func modelProblem(err error) error {
 	if value, ok := errors.AsType[*aggregate.ValueError](err); ok {
 		return api.InvalidValue(value.Tensor, value.Index, value.Value, value.Limit)
 	}
-	return err
+	return storageProblem(err)
 }
 
 // storageProblem turns a fault of the disk into the answer that sends the client to another peer.
@@ -26,5 +25,5 @@ func storageProblem(err error) error {
 	if errors.Is(err, syscall.ENOSPC) {
 		return api.Unavailable("this peer's disk is full", 5*time.Second)
 	}
-	return fmt.Errorf("mesh: %w", err)
+	return err
 }
