@@ -144,6 +144,7 @@ func (p *Peer) OpenSession(ctx context.Context, name string, cfg api.SessionConf
 		return []ledger.Body{&ledger.SessionOpened{Session: key, Name: name, Config: config, Seed: d, Members: members}}, nil
 	})
 	if err != nil {
+		p.discard(d)
 		return none, false, err
 	}
 	if err := p.spreadSession(ctx, key, cfg.Copies); err != nil {
