@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/fedmesh/fedmesh/model"
@@ -123,12 +122,13 @@ type UpdateDropped struct {
 	ID       string
 }
 
-// UpdateLost says that nobody delivers an update that a round needs.
+// UpdateLost says that nobody delivers an update that a round needs. Inputs are those of the round as its author sees it.
 type UpdateLost struct {
 	Session  SessionKey
 	Combiner string
 	ID       string
 	Round    uint64
+	Inputs   model.Digest
 }
 
 // Key returns the update's name within its session.
@@ -150,20 +150,15 @@ type RoundsSkipped struct {
 	Seen    Vector
 }
 
-// RoundComputed says that its author has the model that a round's inputs give. Label marks the updates in it.
+// RoundComputed says that its author has the model that a round's inputs give. Seen is its author's vector: the round can become
+// final by this word only where its author knew all that makes the round.
 type RoundComputed struct {
 	Session SessionKey
 	Round   uint64
 	Inputs  model.Digest
 	Model   model.Digest
-	Label   []Mark
+	Seen    Vector
 }
-
-// Mark is a short stand-in for an update's content within one round.
-type Mark [8]byte
-
-// Has reports whether the computation contains the update with this mark.
-func (c *RoundComputed) Has(m Mark) bool { return slices.Contains(c.Label, m) }
 
 // Kind implements Body.
 func (*PeerJoined) Kind() Kind { return KindPeerJoined }
@@ -207,7 +202,6 @@ func (*SessionClosed) needs(func(LogID, uint64)) {}
 func (*UpdateHeld) needs(func(LogID, uint64))    {}
 func (*UpdateDropped) needs(func(LogID, uint64)) {}
 func (*UpdateLost) needs(func(LogID, uint64))    {}
-func (*RoundComputed) needs(func(LogID, uint64)) {}
 
 func (b *PeerForgotten) needs(f func(LogID, uint64)) {
 	for _, t := range b.Targets {
@@ -230,6 +224,12 @@ func (b *SessionOpened) needs(f func(LogID, uint64)) {
 
 func (b *RoundSealed) needs(f func(LogID, uint64)) {
 	for log, n := range b.Cut {
+		f(log, n)
+	}
+}
+
+func (c *RoundComputed) needs(f func(LogID, uint64)) {
+	for log, n := range c.Seen {
 		f(log, n)
 	}
 }

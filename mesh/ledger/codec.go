@@ -74,11 +74,8 @@ func (d *decoder) fail(err error) {
 	}
 }
 
-// Encoded sizes of what fills long arrays, in bytes.
-const (
-	logBytes  = 2 + len(LogID{})
-	markBytes = 2 + len(Mark{})
-)
+// logBytes is the encoded size of a log id.
+const logBytes = 2 + len(LogID{})
 
 // array reads a length and refuses one that the bytes at hand cannot hold, at so many bytes an element, so that nothing is
 // allocated for a lie.
@@ -267,11 +264,12 @@ func (u *UpdateDropped) encode(e *encoder) {
 }
 
 func (u *UpdateLost) encode(e *encoder) {
-	e.array(4)
+	e.array(5)
 	e.sum(u.Session)
 	e.text(u.Combiner)
 	e.text(u.ID)
 	e.uint(u.Round)
+	e.sum(u.Inputs)
 }
 
 func (b *RoundSealed) encode(e *encoder) {
@@ -295,10 +293,7 @@ func (c *RoundComputed) encode(e *encoder) {
 	e.uint(c.Round)
 	e.sum(c.Inputs)
 	e.sum(c.Model)
-	e.array(len(c.Label))
-	for _, m := range c.Label {
-		e.fixed(m[:])
-	}
+	e.vector(c.Seen)
 }
 
 func (d *decoder) config() (c Config) {
@@ -335,17 +330,6 @@ func (d *decoder) held() *UpdateHeld {
 	return u
 }
 
-func (d *decoder) computed() *RoundComputed {
-	d.arrayOf(5)
-	c := &RoundComputed{Session: d.sum(), Round: d.uint(), Inputs: d.sum(), Model: d.sum()}
-	n := d.array(markBytes)
-	c.Label = make([]Mark, n)
-	for i := range c.Label {
-		d.fixed(c.Label[i][:])
-	}
-	return c
-}
-
 func (d *decoder) body(k Kind) Body {
 	switch k {
 	case KindPeerJoined:
@@ -372,8 +356,8 @@ func (d *decoder) body(k Kind) Body {
 		d.arrayOf(3)
 		return &UpdateDropped{Session: d.sum(), Combiner: d.text(), ID: d.text()}
 	case KindUpdateLost:
-		d.arrayOf(4)
-		return &UpdateLost{Session: d.sum(), Combiner: d.text(), ID: d.text(), Round: d.uint()}
+		d.arrayOf(5)
+		return &UpdateLost{Session: d.sum(), Combiner: d.text(), ID: d.text(), Round: d.uint(), Inputs: d.sum()}
 	case KindRoundSealed:
 		d.arrayOf(3)
 		return &RoundSealed{Session: d.sum(), Round: d.uint(), Cut: d.vector()}
@@ -381,7 +365,8 @@ func (d *decoder) body(k Kind) Body {
 		d.arrayOf(4)
 		return &RoundsSkipped{Session: d.sum(), From: d.uint(), To: d.uint(), Seen: d.vector()}
 	case KindRoundComputed:
-		return d.computed()
+		d.arrayOf(5)
+		return &RoundComputed{Session: d.sum(), Round: d.uint(), Inputs: d.sum(), Model: d.sum(), Seen: d.vector()}
 	}
 	d.fail(fmt.Errorf("unknown kind %d; this peer is older than the one that wrote it", k))
 	return nil

@@ -2,7 +2,6 @@ package ledger_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"reflect"
 	"runtime"
@@ -93,19 +92,15 @@ func body() *rapid.Generator[ledger.Body] {
 		case ledger.KindUpdateDropped:
 			return &ledger.UpdateDropped{Session: session, Combiner: text, ID: rapid.String().Draw(t, "id")}
 		case ledger.KindUpdateLost:
-			return &ledger.UpdateLost{Session: session, Combiner: text, ID: rapid.String().Draw(t, "id"), Round: n}
+			return &ledger.UpdateLost{Session: session, Combiner: text, ID: rapid.String().Draw(t, "id"), Round: n, Inputs: digest().Draw(t, "inputs")}
 		case ledger.KindRoundSealed:
 			return &ledger.RoundSealed{Session: session, Round: n, Cut: vector().Draw(t, "cut")}
 		case ledger.KindRoundsSkipped:
 			return &ledger.RoundsSkipped{Session: session, From: n, To: rapid.Uint64().Draw(t, "to"), Seen: vector().Draw(t, "seen")}
 		}
-		c := &ledger.RoundComputed{Session: session, Round: n, Inputs: digest().Draw(t, "inputs"), Model: digest().Draw(t, "model"), Label: []ledger.Mark{}}
-		for _, b := range rapid.SliceOf(rapid.Uint64()).Draw(t, "label") {
-			var m ledger.Mark
-			binary.BigEndian.PutUint64(m[:], b)
-			c.Label = append(c.Label, m)
+		return &ledger.RoundComputed{
+			Session: session, Round: n, Inputs: digest().Draw(t, "inputs"), Model: digest().Draw(t, "model"), Seen: vector().Draw(t, "seen"),
 		}
-		return c
 	})
 }
 
@@ -204,12 +199,12 @@ func TestBeyondLimits(t *testing.T) {
 // Lengths that lie cost no memory.
 func TestHostileLengths(t *testing.T) {
 	vectors := ledger.NewEntry(ledger.LogID{1}, 2, model.Digest{}, &ledger.RoundSealed{Cut: ledger.Vector{}}).Raw
-	label := ledger.NewEntry(ledger.LogID{1}, 2, model.Digest{}, &ledger.RoundComputed{}).Raw
+	logs := ledger.NewEntry(ledger.LogID{1}, 2, model.Digest{}, &ledger.PeerForgotten{}).Raw
 	text := ledger.NewEntry(ledger.LogID{1}, 2, model.Digest{}, &ledger.PeerJoined{}).Raw
 	for name, raw := range map[string][]byte{
 		"vector":      slices.Concat(vectors[:len(vectors)-1], []byte{0xdd, 0xff, 0xff, 0xff, 0xfe}),
 		"long vector": slices.Concat(vectors[:len(vectors)-1], []byte{0xdd, 0, 0x0f, 0, 0}, make([]byte, 1<<20-200)),
-		"label":       slices.Concat(label[:len(label)-1], []byte{0xdd, 0, 0x0f, 0, 0}, make([]byte, 1<<20-200)),
+		"logs":        slices.Concat(logs[:len(logs)-1], []byte{0xdd, 0, 0x0f, 0, 0}, make([]byte, 1<<20-200)),
 		"text":        slices.Concat(text[:len(text)-2], []byte{0xdb, 0xff, 0xff, 0xff, 0xff}),
 	} {
 		var before, after runtime.MemStats
@@ -234,7 +229,7 @@ func FuzzDecode(f *testing.F) {
 		&ledger.UpdateHeld{Session: d, Combiner: "x", ID: "1", Weight: 300, Norm: 0.5, Metrics: []ledger.Metric{{Name: "loss", Value: 1}}},
 		&ledger.RoundSealed{Session: d, Round: 70000, Cut: ledger.Vector{id: 1, {9}: 1 << 40}},
 		&ledger.RoundsSkipped{Session: d, From: 1, To: 2, Seen: ledger.Vector{id: 1}},
-		&ledger.RoundComputed{Session: d, Round: 1, Inputs: d, Model: d, Label: []ledger.Mark{{1}, {2}}},
+		&ledger.RoundComputed{Session: d, Round: 1, Inputs: d, Model: d, Seen: ledger.Vector{id: 6}},
 	} {
 		f.Add(ledger.NewEntry(id, 7, d, b).Raw)
 	}

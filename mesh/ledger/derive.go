@@ -16,7 +16,6 @@ type round struct {
 	members []LogID
 	cut     Vector
 	content []*UpdateHeld // by key
-	marks   []Mark        // of content
 	waiting []pending     // appeared, in no round yet; by key
 	inputs  model.Digest
 	closing bool // SessionClosed lies inside the cut
@@ -136,7 +135,6 @@ func (s *Session) step(n uint64, members []LogID, cut Vector) *round {
 	if len(g.combiners) >= int(s.opened.Config.MinCombiners) || before.closing {
 		r.content = g.chosen
 		for _, u := range g.chosen {
-			r.marks = append(r.marks, MarkOf(u))
 			delete(g.waiting, u.Key())
 		}
 	}
@@ -229,14 +227,13 @@ func (s *Session) heldIn(log LogID, from, to uint64) []heldAt {
 	return all[lo:hi]
 }
 
-// isLost reports whether some member's UpdateLost takes the update out of round n. The word of a member that had itself
-// computed the round with that update, or had skipped the round, does not count: a round that is final for somebody then
-// has every member's word against any later loss.
+// isLost reports whether some member's UpdateLost takes the update out of round n. It does not count from a member that had
+// computed the round from the very inputs it names, or had skipped the round: where the round is final, every member has
+// given its word in full knowledge of it, and can lose nothing of it afterwards.
 func (s *Session) isLost(u *UpdateHeld, n uint64, v voters) bool {
 	if len(s.lost[n]) == 0 {
 		return false
 	}
-	mark := MarkOf(u)
 	for _, l := range s.lost[n] {
 		if l.key != u.Key() || !slices.Contains(v.members, l.ref.Log) || s.ledger.peers.void(l.ref.Log, l.ref.Seq, v) {
 			continue
@@ -245,7 +242,7 @@ func (s *Session) isLost(u *UpdateHeld, n uint64, v voters) bool {
 			continue
 		}
 		if slices.ContainsFunc(s.computed[n][l.ref.Log], func(c computedAt) bool {
-			return c.seq < l.ref.Seq && c.body.Has(mark)
+			return c.seq < l.ref.Seq && c.body.Inputs == l.inputs
 		}) {
 			continue
 		}
@@ -262,27 +259,47 @@ func (s *Session) settledForEver(n uint64) bool {
 
 // waitingFor returns the members that keep a derived round from being final.
 func (s *Session) waitingFor(n uint64) []LogID {
-	r, v := s.rounds[n], s.votersOf(n)
+	r, v, facts := s.rounds[n], s.votersOf(n), s.facts(n)
 	var out []LogID
 	for _, m := range r.members {
 		if s.ledger.peers.hasLeft(m, nil) || s.ledger.peers.forgotten(m, v) {
 			continue
 		}
-		if _, sealed := s.sealOf(m, n, v); sealed {
-			if _, skipped := s.skipped(m, n, v); skipped || s.has(m, n, r.inputs, v) {
-				continue
-			}
+		if _, sealed := s.sealOf(m, n, v); sealed && s.spoken(m, n, v, facts) {
+			continue
 		}
 		out = append(out, m)
 	}
 	return out
 }
 
-// MarkOf returns the mark by which computations name an update.
-func MarkOf(u *UpdateHeld) (m Mark) {
-	d := model.Sum(bodyBytes(u))
-	copy(m[:], d[:])
-	return m
+// facts returns the cut that holds all that was said about round n and bears on its content: the seals and losses of its members.
+func (s *Session) facts(n uint64) Vector {
+	v, out := s.votersOf(n), Vector{}
+	for _, m := range v.members {
+		if seal, ok := s.sealOf(m, n, v); ok && seal.cut != nil {
+			out.Join(Vector{m: seal.seq})
+		}
+	}
+	for _, l := range s.lost[n] {
+		if slices.Contains(v.members, l.ref.Log) && !s.ledger.peers.void(l.ref.Log, l.ref.Seq, v) {
+			out.Join(Vector{l.ref.Log: l.ref.Seq})
+		}
+	}
+	return out
+}
+
+// spoken reports whether a log has given its word for round n as it is, knowing all its facts: computed it from the present
+// inputs, or skipped it.
+func (s *Session) spoken(log LogID, n uint64, v voters, facts Vector) bool {
+	for _, k := range s.skips[log] {
+		if k.from <= n && n <= k.to && k.seen.Covers(facts) && !s.ledger.peers.void(log, k.seq, v) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.computed[n][log], func(c computedAt) bool {
+		return c.body.Inputs == s.rounds[n].inputs && c.body.Seen.Covers(facts) && !s.ledger.peers.void(log, c.seq, v)
+	})
 }
 
 // smaller returns the canonically smaller of two updates; a may be nil.

@@ -112,13 +112,13 @@ func (m *mesh) body(i int) ledger.Body {
 	case 10:
 		return &ledger.UpdateDropped{Session: m.key, Combiner: combiner, ID: id}
 	case 11:
-		return &ledger.UpdateLost{Session: m.key, Combiner: combiner, ID: id, Round: n}
+		return &ledger.UpdateLost{Session: m.key, Combiner: combiner, ID: id, Round: n, Inputs: inputs(s, n)}
 	case 12:
 		return &ledger.RoundsSkipped{Session: m.key, From: n, To: n + uint64(rapid.IntRange(0, 2).Draw(t, "more")), Seen: l.Vector().Clone()}
 	case 13, 14, 15:
 		if n < s.Open() {
 			r := s.Round(n)
-			return &ledger.RoundComputed{Session: m.key, Round: n, Inputs: r.Inputs, Model: model.Sum(r.Inputs[:]), Label: r.Label}
+			return &ledger.RoundComputed{Session: m.key, Round: n, Inputs: r.Inputs, Model: model.Sum(r.Inputs[:]), Seen: l.Vector().Clone()}
 		}
 	}
 	return &ledger.RoundSealed{Session: m.key, Round: n, Cut: l.Vector().Clone()}

@@ -106,6 +106,8 @@ func namedBy(b ledger.Body) ledger.Vector {
 		return b.Cut
 	case *ledger.RoundsSkipped:
 		return b.Seen
+	case *ledger.RoundComputed:
+		return b.Seen
 	case *ledger.ForgetAcknowledged:
 		v := b.Upto.Clone()
 		v.Join(ledger.Vector{b.Proposal.Log: b.Proposal.Seq})

@@ -94,7 +94,7 @@ func (r *Replica) SetSynced(ok bool) { r.synced = ok }
 
 // HoldModel says that a model's bytes are here, and whether they would survive a power cut. A round's model is served as
 // soon as it is here, but the peer gives its word for it (RoundComputed, RoundsSkipped) only when it is durable: upon that
-// word others delete what it was made of, and the peer itself can no longer give up an update in it.
+// word others delete what it was made of.
 func (r *Replica) HoldModel(d model.Digest, durable bool) { r.models[d] = r.models[d] || durable }
 
 // DropModel says that a model's bytes are no longer here.

@@ -111,21 +111,21 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 		from = 0
 	}
 	for n := s.final + 1; int64(n) <= last; n++ {
-		rd, v := s.rounds[n], s.votersOf(n)
+		rd, v, facts := s.rounds[n], s.votersOf(n), s.facts(n)
 		_, skipped := s.skipped(r.self, n, v)
 		sealed := s.Sealed(r.self, n)
 		d, here := r.modelOf(s, n)
 		if here && r.models[d] && len(rd.content) > 0 && (skipped || !s.Speaks(r.self, n)) && r.onlyHere(s, n) {
 			flush()
-			said = r.say(&RoundComputed{Session: s.key, Round: n, Inputs: rd.inputs, Model: d, Label: rd.marks}, ready) || said
+			said = r.say(r.computed(s, n, d), ready) || said
 		}
 		switch {
-		case !s.Speaks(r.self, n), sealed && (skipped || s.has(r.self, n, rd.inputs, v)):
+		case !s.Speaks(r.self, n), sealed && s.spoken(r.self, n, v, facts):
 			flush()
 		case here && sealed:
 			flush()
 			if r.models[d] {
-				said = r.say(&RoundComputed{Session: s.key, Round: n, Inputs: rd.inputs, Model: d, Label: rd.marks}, ready) || said
+				said = r.say(r.computed(s, n, d), ready) || said
 			}
 		default:
 			if from == 0 {
@@ -136,6 +136,10 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 	}
 	flush()
 	return said
+}
+
+func (r *Replica) computed(s *Session, n uint64, d model.Digest) *RoundComputed {
+	return &RoundComputed{Session: s.key, Round: n, Inputs: s.rounds[n].inputs, Model: d, Seen: r.ledger.vector.Clone()}
 }
 
 // onlyHere reports whether neither this peer nor one that is alive has said that it has a round's model. Then even one that owes
@@ -188,11 +192,11 @@ func (r *Replica) giveUp(s *Session, ls *local, now Time, ready *Ready) bool {
 	if _, skipped := s.skipped(r.self, n, s.votersOf(n)); skipped {
 		return false
 	}
-	if !r.onlyHere(s, n) {
+	if !r.onlyHere(s, n) || slices.ContainsFunc(s.computed[n][r.self], func(c computedAt) bool { return c.body.Inputs == rd.inputs }) {
 		return false
 	}
 	said := false
-	for i, u := range rd.content {
+	for _, u := range rd.content {
 		since, missing := ls.missing[u.Key()]
 		if !missing {
 			continue
@@ -201,10 +205,7 @@ func (r *Replica) giveUp(s *Session, ls *local, now Time, ready *Ready) bool {
 			ready.wake(at)
 			continue
 		}
-		if slices.ContainsFunc(s.computed[n][r.self], func(c computedAt) bool { return c.body.Has(rd.marks[i]) }) {
-			continue
-		}
-		said = r.say(&UpdateLost{Session: s.key, Combiner: u.Combiner, ID: u.ID, Round: n}, ready) || said
+		said = r.say(&UpdateLost{Session: s.key, Combiner: u.Combiner, ID: u.ID, Round: n, Inputs: rd.inputs}, ready) || said
 	}
 	return said
 }

@@ -16,7 +16,6 @@ type Round struct {
 	Content []*UpdateHeld // ascending by key
 	Weight  uint64        // of the content
 	Inputs  model.Digest  // names what the round's model depends on: the inputs of the round before and the content
-	Label   []Mark        // of the content
 	Closing bool          // a SessionClosed lies inside the cut
 }
 
@@ -29,7 +28,7 @@ func (s *Session) Final() uint64 { return s.final }
 // Round returns a round that is no longer open, or round 0, the state before the first.
 func (s *Session) Round(n uint64) Round {
 	r := s.rounds[n]
-	out := Round{Number: n, Members: r.members, Cut: r.cut, Content: r.content, Inputs: r.inputs, Label: r.marks, Closing: r.closing}
+	out := Round{Number: n, Members: r.members, Cut: r.cut, Content: r.content, Inputs: r.inputs, Closing: r.closing}
 	for _, u := range r.content {
 		out.Weight += u.Weight
 	}

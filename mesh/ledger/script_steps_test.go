@@ -31,7 +31,7 @@ func (s *script) act(a *actor, verb string, args []string, opts map[string]strin
 	case "drops":
 		s.say(a, &ledger.UpdateDropped{Session: s.key, Combiner: key(arg(0)).Combiner, ID: key(arg(0)).ID})
 	case "loses":
-		s.say(a, &ledger.UpdateLost{Session: s.key, Combiner: key(arg(0)).Combiner, ID: key(arg(0)).ID, Round: s.number(arg(1))})
+		s.say(a, &ledger.UpdateLost{Session: s.key, Combiner: key(arg(0)).Combiner, ID: key(arg(0)).ID, Round: s.number(arg(1)), Inputs: inputs(a.l.Session(s.key), s.number(arg(1)))})
 	case "seals":
 		s.say(a, &ledger.RoundSealed{Session: s.key, Round: s.number(arg(0)), Cut: a.l.Vector().Clone()})
 	case "skips":
@@ -39,7 +39,7 @@ func (s *script) act(a *actor, verb string, args []string, opts map[string]strin
 	case "computes":
 		r := a.l.Session(s.key).Round(s.number(arg(0)))
 		a.r.Computed(r.Inputs, modelOf(r, model.Digest{}), true)
-		s.say(a, &ledger.RoundComputed{Session: s.key, Round: r.Number, Inputs: r.Inputs, Model: modelOf(r, model.Digest{}), Label: r.Label})
+		s.say(a, &ledger.RoundComputed{Session: s.key, Round: r.Number, Inputs: r.Inputs, Model: modelOf(r, model.Digest{}), Seen: a.l.Vector().Clone()})
 	case "closes":
 		s.say(a, &ledger.SessionClosed{Session: s.key})
 	case "leaves":
@@ -146,6 +146,13 @@ func (s *script) compute(a *actor, durable bool) {
 	}
 	a.made = modelOf(a.work.Round, a.work.Previous)
 	a.r.Computed(a.work.Round.Inputs, a.made, durable)
+}
+
+func inputs(s *ledger.Session, n uint64) model.Digest {
+	if n >= s.Open() {
+		return model.Digest{}
+	}
+	return s.Round(n).Inputs
 }
 
 // modelOf stands for the model that a round gives.

@@ -51,7 +51,10 @@ type sealAt struct {
 	cut Vector
 }
 
-type skipAt struct{ seq, from, to uint64 }
+type skipAt struct {
+	seq, from, to uint64
+	seen          Vector
+}
 
 type computedAt struct {
 	seq  uint64
@@ -59,8 +62,9 @@ type computedAt struct {
 }
 
 type lostAt struct {
-	ref Ref
-	key Key
+	ref    Ref
+	key    Key
+	inputs model.Digest
 }
 
 func newSession(l *Ledger, key SessionKey) *Session {
@@ -118,7 +122,7 @@ func (l *Ledger) index(e *Entry) {
 		}
 	case *UpdateLost:
 		s := l.session(b.Session)
-		s.lost[b.Round] = append(s.lost[b.Round], lostAt{ref: e.Ref(), key: b.Key()})
+		s.lost[b.Round] = append(s.lost[b.Round], lostAt{ref: e.Ref(), key: b.Key(), inputs: b.Inputs})
 		s.touch(b.Round)
 	case *RoundSealed:
 		s := l.session(b.Session)
@@ -131,7 +135,7 @@ func (l *Ledger) index(e *Entry) {
 		}
 	case *RoundsSkipped:
 		s := l.session(b.Session)
-		s.skips[e.Log] = append(s.skips[e.Log], skipAt{seq: e.Seq, from: b.From, to: b.To})
+		s.skips[e.Log] = append(s.skips[e.Log], skipAt{seq: e.Seq, from: b.From, to: b.To, seen: b.Seen})
 		s.touch(b.From)
 	case *RoundComputed:
 		s := l.session(b.Session)
@@ -261,11 +265,4 @@ func (s *Session) skipped(log LogID, r uint64, v voters) (uint64, bool) {
 		}
 	}
 	return 0, false
-}
-
-// has reports whether a log says that it computed a round from these inputs.
-func (s *Session) has(log LogID, r uint64, inputs model.Digest, v voters) bool {
-	return slices.ContainsFunc(s.computed[r][log], func(c computedAt) bool {
-		return c.body.Inputs == inputs && !s.ledger.peers.void(log, c.seq, v)
-	})
 }

@@ -147,10 +147,10 @@ func (w *world) judgeFinal(p *peer, s *ledger.Session) {
 	for n := s.Final() + 1; n < s.Open(); n++ {
 		owing, dead := s.WaitingFor(n), 0
 		for _, q := range w.peers {
-			if slices.Contains(owing, q.log) && !q.dead {
+			if slices.Contains(owing, q.log) && !q.gone {
 				w.law.broken("%s is stuck: round %d of %s waits for %s", p.name, n, s.Name(), q.name)
 			}
-			if slices.Contains(s.Members(n), q.log) && q.dead {
+			if slices.Contains(s.Members(n), q.log) && slices.Contains(owing, q.log) && q.gone {
 				dead++
 			}
 		}

@@ -17,7 +17,6 @@ type peer struct {
 	log     ledger.LogID
 	up      bool
 	gone    bool // dead for good, or left
-	dead    bool // for good
 	leaving bool
 	boot    int // counts starts; an event of an earlier life is void
 	paused  ledger.Time

@@ -105,7 +105,7 @@ func (w *world) unleash() {
 	if w.opts.permanent {
 		w.after(w.between(0, w.opts.chaosFor), func() {
 			if p := w.any(); p != nil && w.living() > 1 {
-				p.gone, p.dead = true, true
+				p.gone = true
 				p.stop(false)
 				w.say("%s will not return", p.name)
 			}
@@ -114,7 +114,7 @@ func (w *world) unleash() {
 	if w.opts.forgets {
 		w.every(w.opts.splitEvery, func() {
 			if w.chaos {
-				w.forget(w.chance(0.3))
+				w.forget(w.any(), w.chance(0.3))
 			}
 		})
 	}
@@ -128,14 +128,14 @@ func (w *world) unleash() {
 }
 
 // forget has an operator at some peer forget those that are dead for good, or, by mistake, somebody else.
-func (w *world) forget(mistake bool) {
-	at := w.any()
+func (w *world) forget(at *peer, mistake bool) {
 	if at == nil || !at.synced || at.paused > w.now || at.leaving {
 		return
 	}
 	var targets []ledger.LogID
 	for _, p := range w.peers {
-		if _, joined := at.replica.Ledger().Peer(p.log); joined && p != at && (p.dead || mistake && w.chance(0.3)) {
+		q, joined := at.replica.Ledger().Peer(p.log)
+		if joined && p != at && (p.gone && !q.Left || mistake && w.chance(0.3)) {
 			targets = append(targets, p.log)
 		}
 	}
@@ -233,8 +233,10 @@ func (w *world) rest() {
 		w.law.broken("a combiner is stuck")
 	}
 	w.run(w.now + 1500)
-	if w.opts.forgets {
-		w.forget(false)
+	for _, p := range w.peers { // whoever issued a proposal may have lost the trust of some: operators try everywhere
+		if w.opts.forgets && p.up {
+			w.forget(p, false)
+		}
 	}
 	w.run(w.now + 1500)
 	for _, key := range w.sessions {
