@@ -30,6 +30,21 @@ func TestOpeningAgain(t *testing.T) {
 	})
 }
 
+// Who has opened a session may push at once.
+func TestPushRightAfterOpening(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		c.up("a", "b")
+		for i := range 30 {
+			seed := file(float32(i))
+			info, _, err := c.ask("a").CreateSession(t.Context(), fmt.Sprint("s", i), api.DefaultSessionConfig(), api.Bytes(seed))
+			if err != nil || info.Model != digest(seed) {
+				t.Fatalf("opened %+v, %v", info, err)
+			}
+			c.push("a", info.Key, weighted("x", 1), file(1))
+		}
+	})
+}
+
 // One name opened on both sides of a partition makes two sessions, which never mix.
 func TestOneNameOpenedTwice(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {

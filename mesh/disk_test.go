@@ -82,7 +82,7 @@ func TestDiskFull(t *testing.T) {
 				d.full.Store(true)
 				_, err := c.try("b", "s", weighted("y", 1), file(2))
 				c.problem(err, http.StatusServiceUnavailable, "")
-				if got := c.blobs("b"); !slices.Equal(got, before) {
+				if got := c.blobs("b"); !logOnly && !slices.Equal(got, before) {
 					t.Errorf("a refused update left %v behind, before it there was %v", got, before)
 				}
 				// The client's next try elsewhere is acknowledged, with copies of those who can.

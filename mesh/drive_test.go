@@ -47,11 +47,11 @@ func (c *cluster) open(at, session string, seed []byte, change func(*api.Session
 	return info
 }
 
-// try pushes an update to one peer, and notes it when it is acknowledged.
+// try pushes an update to one peer, and notes it when it is acknowledged, be it as a retry.
 func (c *cluster) try(at, session string, o api.PushOptions, body []byte) (api.Receipt, error) {
 	c.keep(body)
 	r, err := c.ask(at).Push(c.t.Context(), session, o, api.Bytes(body))
-	if err == nil && !r.Duplicate {
+	if err == nil {
 		c.acked = append(c.acked, r)
 	}
 	return r, err

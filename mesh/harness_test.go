@@ -40,7 +40,7 @@ type cluster struct {
 	nodes  map[string]*node // that run
 	client *api.Client
 	files  map[string][]byte // every model that the test made or met, by digest
-	acked  []api.Receipt     // of updates that are no duplicates
+	acked  []api.Receipt     // of all pushes, retries too
 
 	mu      sync.Mutex
 	refused map[string]bool // blobs that no peer hands out

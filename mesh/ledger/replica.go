@@ -148,7 +148,7 @@ func (r *Replica) local(key SessionKey) *local {
 // Current returns the last round whose model is here, and the model; ok is false while not even the seed is.
 func (r *Replica) Current(s *Session) (round uint64, d model.Digest, ok bool) {
 	ls := r.local(s.key)
-	for n := min(ls.have, int64(s.Open())-1); n >= 0; n-- {
+	for n := min(max(ls.have, 0), int64(s.Open())-1); n >= 0; n-- { // the seed may have come since the last Tick
 		if d, ok := r.modelOf(s, uint64(n)); ok {
 			return uint64(n), d, true
 		}
@@ -227,7 +227,8 @@ func (ready *Ready) wake(at Time) {
 }
 
 // acknowledge agrees to proposals of forgetting, but to none of a peer that this one has agreed to forget: two operators on the
-// two sides of a partition cannot forget each other.
+// two sides of a partition cannot forget each other. Nor to one that, with those it has agreed to, leaves half or less of a
+// session's members: forgotten one by one, nobody would be left to speak.
 func (r *Replica) acknowledge(ready *Ready) {
 	ps := &r.ledger.peers
 	if len(ps.joined[r.self]) == 0 || ps.hasLeft(r.self, nil) {
@@ -235,7 +236,7 @@ func (r *Replica) acknowledge(ready *Ready) {
 	}
 	for i := range ps.proposals {
 		q := &ps.proposals[i]
-		if _, done := q.acks[r.self]; done || slices.Contains(q.targets, r.self) || r.against(q.ref.Log) {
+		if _, done := q.acks[r.self]; done || slices.Contains(q.targets, r.self) || r.against(q.ref.Log) || !r.enoughWithout(q.targets) {
 			continue
 		}
 		upto := Vector{}
@@ -270,6 +271,43 @@ func (r *Replica) comeBack(ready *Ready) {
 			break
 		}
 	}
+}
+
+// enoughWithout reports whether, in every session, more than half of the members would remain without these and without those
+// that this peer has agreed to forget already.
+func (r *Replica) enoughWithout(targets []LogID) bool {
+	for key := range r.ledger.sessions {
+		s := r.ledger.Session(key)
+		if s == nil {
+			continue
+		}
+		members, left := s.Members(s.Open()), 0
+		for _, m := range members {
+			if !slices.Contains(targets, m) && !r.against(m) {
+				left++
+			}
+		}
+		if slices.Contains(members, r.self) && 2*left <= len(members) {
+			return false
+		}
+	}
+	return true
+}
+
+// MayLeave reports whether, in every session, somebody who is alive will still have a say when this peer has left.
+func (r *Replica) MayLeave() bool {
+	for key := range r.ledger.sessions {
+		s := r.ledger.Session(key)
+		if s == nil || !s.Speaks(r.self, s.Open()) {
+			continue
+		}
+		if !slices.ContainsFunc(s.Members(s.Open()), func(m LogID) bool {
+			return m != r.self && r.Alive(m) && s.Speaks(m, s.Open()) && !r.ledger.peers.hasLeft(m, nil)
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 // against reports whether this peer has acknowledged a proposal that targets a log, and the log has not returned since.
