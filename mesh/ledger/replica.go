@@ -236,7 +236,7 @@ func (r *Replica) acknowledge(ready *Ready) {
 	}
 	for i := range ps.proposals {
 		q := &ps.proposals[i]
-		if _, done := q.acks[r.self]; done || slices.Contains(q.targets, r.self) || r.against(q.ref.Log) || !r.enoughWithout(q.targets) {
+		if _, done := q.acks[r.self]; done || slices.Contains(q.targets, r.self) || r.against(q.ref.Log) || !r.enoughWithout(q.targets) || r.unfinished(q.targets) {
 			continue
 		}
 		upto := Vector{}
@@ -271,6 +271,37 @@ func (r *Replica) comeBack(ready *Ready) {
 			break
 		}
 	}
+}
+
+// unfinished reports whether this peer has agreed to forget others than these, and there are rounds still in which that matters.
+// Of two forgettings that bind one round, one could need the word of a peer that the other had silenced, and take effect
+// when the round is final already without it.
+func (r *Replica) unfinished(targets []LogID) bool {
+	for _, q := range r.ledger.peers.proposals {
+		if a, acked := q.acks[r.self]; acked && !slices.Equal(q.targets, targets) && r.matters(q.targets, a.upto) {
+			return true
+		}
+	}
+	return false
+}
+
+// matters reports whether one of the targets is, from before its return, a member of a round that is not final here.
+func (r *Replica) matters(targets []LogID, upto Vector) bool {
+	for key := range r.ledger.sessions {
+		s := r.ledger.Session(key)
+		if s == nil {
+			continue
+		}
+		for n := s.final + 1; n <= s.Open(); n++ {
+			v := s.votersOf(n)
+			if slices.ContainsFunc(targets, func(t LogID) bool {
+				return slices.Contains(v.members, t) && !r.ledger.peers.rejoined(t, upto[t], v.before[t])
+			}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // enoughWithout reports whether, in every session, more than half of the members would remain without these and without those

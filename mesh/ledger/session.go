@@ -29,8 +29,8 @@ type Session struct {
 	version     uint64
 	openMembers []LogID
 	pending     *gathered // for the open round; nil when not gathered since
-	rounds      []*round // rounds[0] is the state before round 1
-	dirty       int      // rounds from this one on are to be derived again
+	rounds      []*round  // rounds[0] is the state before round 1
+	dirty       int       // rounds from this one on are to be derived again
 	placed      map[Key]uint64
 	final       uint64 // all rounds up to this one are final
 }

@@ -32,7 +32,7 @@ func (r Result) Err() error {
 
 // Run plays one seed from start to rest. A trace of everything that happens goes to trace unless it is nil.
 func Run(seed uint64, trace io.Writer) Result {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), trace: trace, group: map[*peer]int{}, law: newLaws(), chaos: true}
+	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), trace: trace, group: map[*peer]int{}, forgotten: map[string]bool{}, law: newLaws(), chaos: true}
 	w.opts = draw(w.rng)
 	for i := range w.opts.peers {
 		w.newPeer(string(rune('a' + i))).start()
@@ -140,6 +140,7 @@ func (w *world) forget(at *peer, mistake bool) {
 		}
 	}
 	if sortLogs(targets); len(targets) > 0 && at.append(&ledger.PeerForgotten{Targets: targets}) {
+		w.forgotten[fmt.Sprint(targets)] = true
 		w.say("%s forgets %v", at.name, w.names(targets))
 	}
 }

@@ -266,7 +266,9 @@ func (p *peer) leave() {
 			heir.store(d)
 		}
 	}
-	p.append(&ledger.PeerLeft{})
+	if p.replica.MayLeave() {
+		p.append(&ledger.PeerLeft{})
+	}
 }
 
 // collect deletes what finality allows: the bytes of updates of final rounds, and models before the last final round that no

@@ -28,6 +28,7 @@ type world struct {
 	chaos     bool          // faults still happen
 	sessions  []ledger.SessionKey
 	law       laws
+	forgotten map[string]bool // what operators proposed
 }
 
 // options are what a seed draws for its run.
