@@ -142,12 +142,14 @@ type RoundSealed struct {
 }
 
 // RoundsSkipped stands for its author's seals in rounds From … To, adding nothing to them, and for its computations of
-// them. Seen is its author's vector, so that nobody knows of the skipping who does not know of the rounds.
+// them. Seen is its author's vector, so that nobody knows of the skipping who does not know of the rounds. Inputs are those of
+// the rounds as its author sees them, one for each.
 type RoundsSkipped struct {
 	Session SessionKey
 	From    uint64
 	To      uint64
 	Seen    Vector
+	Inputs  []model.Digest
 }
 
 // RoundComputed says that its author has the model that a round's inputs give. Seen is its author's vector: the round can become

@@ -280,11 +280,15 @@ func (b *RoundSealed) encode(e *encoder) {
 }
 
 func (b *RoundsSkipped) encode(e *encoder) {
-	e.array(4)
+	e.array(5)
 	e.sum(b.Session)
 	e.uint(b.From)
 	e.uint(b.To)
 	e.vector(b.Seen)
+	e.array(len(b.Inputs))
+	for _, d := range b.Inputs {
+		e.sum(d)
+	}
 }
 
 func (c *RoundComputed) encode(e *encoder) {
@@ -330,6 +334,20 @@ func (d *decoder) held() *UpdateHeld {
 	return u
 }
 
+func (d *decoder) skipped() *RoundsSkipped {
+	d.arrayOf(5)
+	b := &RoundsSkipped{Session: d.sum(), From: d.uint(), To: d.uint(), Seen: d.vector()}
+	n := d.array(2 + len(model.Digest{}))
+	b.Inputs = make([]model.Digest, n)
+	for i := range b.Inputs {
+		b.Inputs[i] = d.sum()
+	}
+	if n == 0 || b.To < b.From || b.To-b.From != uint64(n)-1 {
+		d.fail(fmt.Errorf("inputs of %d rounds for %d to %d", n, b.From, b.To))
+	}
+	return b
+}
+
 func (d *decoder) body(k Kind) Body {
 	switch k {
 	case KindPeerJoined:
@@ -362,8 +380,7 @@ func (d *decoder) body(k Kind) Body {
 		d.arrayOf(3)
 		return &RoundSealed{Session: d.sum(), Round: d.uint(), Cut: d.vector()}
 	case KindRoundsSkipped:
-		d.arrayOf(4)
-		return &RoundsSkipped{Session: d.sum(), From: d.uint(), To: d.uint(), Seen: d.vector()}
+		return d.skipped()
 	case KindRoundComputed:
 		d.arrayOf(5)
 		return &RoundComputed{Session: d.sum(), Round: d.uint(), Inputs: d.sum(), Model: d.sum(), Seen: d.vector()}

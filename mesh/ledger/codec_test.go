@@ -96,7 +96,9 @@ func body() *rapid.Generator[ledger.Body] {
 		case ledger.KindRoundSealed:
 			return &ledger.RoundSealed{Session: session, Round: n, Cut: vector().Draw(t, "cut")}
 		case ledger.KindRoundsSkipped:
-			return &ledger.RoundsSkipped{Session: session, From: n, To: rapid.Uint64().Draw(t, "to"), Seen: vector().Draw(t, "seen")}
+			in := rapid.SliceOfN(digest(), 1, 5).Draw(t, "inputs")
+			n = min(n, 1<<63)
+			return &ledger.RoundsSkipped{Session: session, From: n, To: n + uint64(len(in)) - 1, Seen: vector().Draw(t, "seen"), Inputs: in}
 		}
 		return &ledger.RoundComputed{
 			Session: session, Round: n, Inputs: digest().Draw(t, "inputs"), Model: digest().Draw(t, "model"), Seen: vector().Draw(t, "seen"),
@@ -188,6 +190,8 @@ func TestBeyondLimits(t *testing.T) {
 		"log twice":         ledger.NewEntry(id, 2, model.Digest{}, &ledger.PeerForgotten{Targets: []ledger.LogID{{1}, {1}}}),
 		"vector of zeros":   ledger.NewEntry(id, 2, model.Digest{}, &ledger.RoundSealed{Cut: ledger.Vector{{1}: 0}}),
 		"metrics unordered": ledger.NewEntry(id, 2, model.Digest{}, &ledger.UpdateHeld{Weight: 1, Metrics: []ledger.Metric{{Name: "b"}, {Name: "a"}}}),
+		"skips for ever":    ledger.NewEntry(id, 2, model.Digest{}, &ledger.RoundsSkipped{From: 1, To: 1<<64 - 1, Inputs: []model.Digest{{}}}),
+		"skips nothing":     ledger.NewEntry(id, 2, model.Digest{}, &ledger.RoundsSkipped{From: 1, To: 0}),
 		"for ever":          ledger.NewEntry(id, 2, model.Digest{}, &ledger.SessionOpened{Config: ledger.Config{LostAfter: 1<<53 + 1}}),
 	} {
 		if _, err := ledger.DecodeEntry(e.Raw); !errors.Is(err, ledger.ErrEncoding) {
@@ -228,7 +232,7 @@ func FuzzDecode(f *testing.F) {
 		&ledger.SessionOpened{Session: d, Name: "s", Config: ledger.Config{Params: []ledger.Param{{Name: "p", Value: "v"}}}, Members: []ledger.LogID{id}},
 		&ledger.UpdateHeld{Session: d, Combiner: "x", ID: "1", Weight: 300, Norm: 0.5, Metrics: []ledger.Metric{{Name: "loss", Value: 1}}},
 		&ledger.RoundSealed{Session: d, Round: 70000, Cut: ledger.Vector{id: 1, {9}: 1 << 40}},
-		&ledger.RoundsSkipped{Session: d, From: 1, To: 2, Seen: ledger.Vector{id: 1}},
+		&ledger.RoundsSkipped{Session: d, From: 1, To: 2, Seen: ledger.Vector{id: 1}, Inputs: []model.Digest{d, d}},
 		&ledger.RoundComputed{Session: d, Round: 1, Inputs: d, Model: d, Seen: ledger.Vector{id: 6}},
 	} {
 		f.Add(ledger.NewEntry(id, 7, d, b).Raw)

@@ -227,8 +227,8 @@ func (s *Session) heldIn(log LogID, from, to uint64) []heldAt {
 	return all[lo:hi]
 }
 
-// isLost reports whether some member's UpdateLost takes the update out of round n. It does not count from a member that had
-// computed the round from the very inputs it names, or had skipped the round: where the round is final, every member has
+// isLost reports whether some member's UpdateLost takes the update out of round n. It does not count from a member that had given its
+// word, computed or skipped, for the round with the very inputs it names: where the round is final, every member has
 // given its word in full knowledge of it, and can lose nothing of it afterwards.
 func (s *Session) isLost(u *UpdateHeld, n uint64, v voters) bool {
 	if len(s.lost[n]) == 0 {
@@ -238,17 +238,17 @@ func (s *Session) isLost(u *UpdateHeld, n uint64, v voters) bool {
 		if l.key != u.Key() || !slices.Contains(v.members, l.ref.Log) || s.ledger.peers.void(l.ref.Log, l.ref.Seq, v) {
 			continue
 		}
-		if seq, ok := s.skipped(l.ref.Log, n, v); ok && seq < l.ref.Seq {
-			continue
+		if !s.answered(l.ref.Log, n, l.inputs, l.ref.Seq) {
+			return true
 		}
-		if slices.ContainsFunc(s.computed[n][l.ref.Log], func(c computedAt) bool {
-			return c.seq < l.ref.Seq && c.body.Inputs == l.inputs
-		}) {
-			continue
-		}
-		return true
 	}
 	return false
+}
+
+// answered reports whether a log, before seq, computed or skipped round n with these inputs.
+func (s *Session) answered(log LogID, n uint64, inputs model.Digest, seq uint64) bool {
+	return slices.ContainsFunc(s.computed[n][log], func(c computedAt) bool { return c.seq < seq && c.body.Inputs == inputs }) ||
+		slices.ContainsFunc(s.skips[log], func(k skipAt) bool { return k.seq < seq && k.has(n, inputs) })
 }
 
 // settledForEver reports whether round n can change no more, given that none before it can: every member that is waited for
@@ -293,7 +293,7 @@ func (s *Session) facts(n uint64) Vector {
 // inputs, or skipped it.
 func (s *Session) spoken(log LogID, n uint64, v voters, facts Vector) bool {
 	for _, k := range s.skips[log] {
-		if k.from <= n && n <= k.to && k.seen.Covers(facts) && !s.ledger.peers.void(log, k.seq, v) {
+		if k.has(n, s.rounds[n].inputs) && k.seen.Covers(facts) && !s.ledger.peers.void(log, k.seq, v) {
 			return true
 		}
 	}

@@ -114,7 +114,7 @@ func (m *mesh) body(i int) ledger.Body {
 	case 11:
 		return &ledger.UpdateLost{Session: m.key, Combiner: combiner, ID: id, Round: n, Inputs: inputs(s, n)}
 	case 12:
-		return &ledger.RoundsSkipped{Session: m.key, From: n, To: n + uint64(rapid.IntRange(0, 2).Draw(t, "more")), Seen: l.Vector().Clone()}
+		return skip(s, n, n+uint64(rapid.IntRange(0, 2).Draw(t, "more")), l.Vector().Clone())
 	case 13, 14, 15:
 		if n < s.Open() {
 			r := s.Round(n)

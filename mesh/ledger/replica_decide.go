@@ -93,6 +93,9 @@ func (r *Replica) settled(s *Session, ls *local, n uint64, now Time) bool {
 	return all || now >= ls.sealed[n]+s.opened.Config.SettleTimeout
 }
 
+// maxSkip bounds the rounds in one RoundsSkipped.
+const maxSkip = 1 << 14
+
 // account appends what this peer owes to rounds whose model it durably has: its computation of those it sealed, a skip for
 // the others.
 func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
@@ -106,7 +109,11 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 	var from, to uint64
 	flush := func() {
 		if from > 0 {
-			said = r.say(&RoundsSkipped{Session: s.key, From: from, To: to, Seen: r.ledger.vector.Clone()}, ready) || said
+			skip := &RoundsSkipped{Session: s.key, From: from, To: to, Seen: r.ledger.vector.Clone()}
+			for n := from; n <= to; n++ {
+				skip.Inputs = append(skip.Inputs, s.rounds[n].inputs)
+			}
+			said = r.say(skip, ready) || said
 		}
 		from = 0
 	}
@@ -131,7 +138,9 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 			if from == 0 {
 				from = n
 			}
-			to = n
+			if to = n; to-from >= maxSkip {
+				flush()
+			}
 		}
 	}
 	flush()
@@ -189,10 +198,7 @@ func (r *Replica) giveUp(s *Session, ls *local, now Time, ready *Ready) bool {
 		return false
 	}
 	rd := s.rounds[n]
-	if _, skipped := s.skipped(r.self, n, s.votersOf(n)); skipped {
-		return false
-	}
-	if !r.onlyHere(s, n) || slices.ContainsFunc(s.computed[n][r.self], func(c computedAt) bool { return c.body.Inputs == rd.inputs }) {
+	if !r.onlyHere(s, n) || s.answered(r.self, n, rd.inputs, ^uint64(0)) {
 		return false
 	}
 	said := false

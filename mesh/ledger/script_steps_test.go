@@ -35,7 +35,7 @@ func (s *script) act(a *actor, verb string, args []string, opts map[string]strin
 	case "seals":
 		s.say(a, &ledger.RoundSealed{Session: s.key, Round: s.number(arg(0)), Cut: a.l.Vector().Clone()})
 	case "skips":
-		s.say(a, &ledger.RoundsSkipped{Session: s.key, From: s.number(arg(0)), To: s.number(arg(1)), Seen: a.l.Vector().Clone()})
+		s.say(a, skip(a.l.Session(s.key), s.number(arg(0)), s.number(arg(1)), a.l.Vector().Clone()))
 	case "computes":
 		r := a.l.Session(s.key).Round(s.number(arg(0)))
 		a.r.Computed(r.Inputs, modelOf(r, model.Digest{}), true)
@@ -146,6 +146,14 @@ func (s *script) compute(a *actor, durable bool) {
 	}
 	a.made = modelOf(a.work.Round, a.work.Previous)
 	a.r.Computed(a.work.Round.Inputs, a.made, durable)
+}
+
+func skip(s *ledger.Session, from, to uint64, seen ledger.Vector) *ledger.RoundsSkipped {
+	b := &ledger.RoundsSkipped{Session: s.Key(), From: from, To: to, Seen: seen}
+	for n := from; n <= to; n++ {
+		b.Inputs = append(b.Inputs, inputs(s, n))
+	}
+	return b
 }
 
 func inputs(s *ledger.Session, n uint64) model.Digest {

@@ -54,6 +54,12 @@ type sealAt struct {
 type skipAt struct {
 	seq, from, to uint64
 	seen          Vector
+	inputs        []model.Digest
+}
+
+// has reports whether the skip was of round n with these inputs.
+func (k *skipAt) has(n uint64, inputs model.Digest) bool {
+	return k.from <= n && n <= k.to && n-k.from < uint64(len(k.inputs)) && k.inputs[n-k.from] == inputs
 }
 
 type computedAt struct {
@@ -135,7 +141,7 @@ func (l *Ledger) index(e *Entry) {
 		}
 	case *RoundsSkipped:
 		s := l.session(b.Session)
-		s.skips[e.Log] = append(s.skips[e.Log], skipAt{seq: e.Seq, from: b.From, to: b.To, seen: b.Seen})
+		s.skips[e.Log] = append(s.skips[e.Log], skipAt{seq: e.Seq, from: b.From, to: b.To, seen: b.Seen, inputs: b.Inputs})
 		s.touch(b.From)
 	case *RoundComputed:
 		s := l.session(b.Session)
