@@ -25,7 +25,8 @@ import (
 // is 4 bytes. All integers are big-endian.
 const (
 	maxState    = 1 << 20
-	maxExchange = 4 << 20 // bytes of entries in one answer
+	maxExchange = 4 << 20  // bytes after which an answer ends
+	maxAnswer   = 64 << 20 // bytes of entries taken from one answer: it brings one of each log even when they are long
 )
 
 func encodeState(self ledger.LogID, v ledger.Vector) []byte {
@@ -52,19 +53,22 @@ func decodeState(b []byte) (log ledger.LogID, v ledger.Vector, err error) {
 		return log, nil, fmt.Errorf("%w: %d pairs in %d bytes", errState, n, len(b))
 	}
 	v = make(ledger.Vector, n)
-	for ; len(b) > 0; b = b[pair:] {
+	var last ledger.LogID
+	for i := 0; len(b) > 0; i, b = i+1, b[pair:] {
 		var l ledger.LogID
 		copy(l[:], b)
-		if seq := binary.BigEndian.Uint64(b[len(l):]); seq > 0 {
-			v[l] = seq
+		seq := binary.BigEndian.Uint64(b[len(l):])
+		if seq == 0 || i > 0 && last.Compare(l) >= 0 {
+			return log, nil, fmt.Errorf("%w: pair %d is zero or out of order", errState, i)
 		}
+		v[l], last = seq, l
 	}
 	return log, v, nil
 }
 
 // serveEntries answers an exchange.
 func (p *Peer) serveEntries(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxState))
+	body, err := readBody(w, r, maxState)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
@@ -102,7 +106,7 @@ func (p *Peer) owed(from, to ledger.Vector, room int) []*ledger.Entry {
 	for i, more := uint64(0), true; more && (i == 0 || room > 0); i++ {
 		more = false
 		for _, log := range logs {
-			if from[log]+i >= to[log] {
+			if have, end := from[log], to[log]; have >= end || i >= end-have || i > 0 && room <= 0 {
 				continue
 			}
 			for _, e := range p.replica.Ledger().Range(log, from[log]+i, from[log]+i+1) {
@@ -148,25 +152,39 @@ func (p *Peer) ask(ctx context.Context, t target, state []byte) (log ledger.LogI
 		return log, nil, nil, err
 	}
 	defer drain(resp.Body)
-	br := bufio.NewReader(resp.Body)
-	head, err := readFrame(br, maxState)
-	if err != nil {
+	if log, v, es, err = readAnswer(resp.Body); err != nil {
 		return log, nil, nil, fmt.Errorf("mesh: entries of %s: %w", t.name, err)
+	}
+	return log, v, es, nil
+}
+
+// readAnswer reads what serveEntries writes.
+func readAnswer(r io.Reader) (log ledger.LogID, v ledger.Vector, es []*ledger.Entry, err error) {
+	br := bufio.NewReader(r)
+	head, err := readFrame(br, maxState)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return log, nil, nil, err
 	}
 	if log, v, err = decodeState(head); err != nil {
 		return log, nil, nil, err
 	}
-	for {
+	for total := 0; ; {
 		raw, err := readFrame(br, ledger.MaxEntry)
 		if errors.Is(err, io.EOF) {
 			return log, v, es, nil
 		}
 		if err != nil {
-			return log, nil, nil, fmt.Errorf("mesh: entries of %s: %w", t.name, err)
+			return log, nil, nil, err
+		}
+		if total += len(raw); total > maxAnswer {
+			return log, nil, nil, fmt.Errorf("more than %d bytes of entries", maxAnswer)
 		}
 		e, err := ledger.DecodeEntry(raw)
 		if err != nil {
-			return log, nil, nil, fmt.Errorf("mesh: entries of %s: %w", t.name, err)
+			return log, nil, nil, err
 		}
 		es = append(es, e)
 	}

@@ -29,6 +29,37 @@ type offer struct {
 	Metrics   map[string]float64 `json:"metrics,omitempty"`
 }
 
+// parseOffer reads an offer of another peer and holds it to the rules of the public interface: what passes goes into the ledger.
+func parseOffer(header, combiner string) (offer, error) {
+	o := offer{Combiner: combiner}
+	if header == "" {
+		return o, fmt.Errorf("mesh: no %s header, which says what the update is", headerUpdate)
+	}
+	if err := json.Unmarshal([]byte(header), &o); err != nil {
+		return o, fmt.Errorf("mesh: %s header: %w", headerUpdate, err)
+	}
+	if err := api.CheckName("combiner", combiner); err != nil {
+		return o, api.InvalidRequest("combiner", err)
+	}
+	if o.ID != "" {
+		if err := api.CheckID(o.ID); err != nil {
+			return o, api.InvalidRequest("id", err)
+		}
+	}
+	if o.Weight == 0 || o.Weight > ledger.MaxWeight {
+		return o, api.InvalidRequest("weight", fmt.Errorf("mesh: weight %d is not in 1 to %d", o.Weight, uint64(ledger.MaxWeight)))
+	}
+	if len(o.Metrics) > maxMetrics {
+		return o, api.InvalidRequest("metric", fmt.Errorf("mesh: %d metrics; at most %d", len(o.Metrics), maxMetrics))
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Metrics)) {
+		if err := api.CheckName("metric", name); err != nil {
+			return o, api.InvalidRequest("metric", err)
+		}
+	}
+	return o, nil
+}
+
 // update completes an offer with what its body turned out to be.
 func (o offer) update(d model.Digest, size int64) *ledger.UpdateHeld {
 	u := &ledger.UpdateHeld{
@@ -153,9 +184,9 @@ func (p *Peer) serveHold(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, err)
 		return
 	}
-	var o offer
-	if err := json.Unmarshal([]byte(r.Header.Get(headerUpdate)), &o); err != nil {
-		refuse(w, http.StatusBadRequest, fmt.Errorf("mesh: %s header: %w", headerUpdate, err))
+	o, err := parseOffer(r.Header.Get(headerUpdate), r.PathValue("combiner"))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
 		return
 	}
 	s, err := p.sessionOf(r)
@@ -163,7 +194,7 @@ func (p *Peer) serveHold(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, err)
 		return
 	}
-	o.Session, o.Combiner = s.Key(), r.PathValue("combiner")
+	o.Session = s.Key()
 	u, err := p.takeCopy(r.Context(), o, r.Body)
 	if err != nil {
 		p.log.Debug().Err(err).Str("combiner", o.Combiner).Msg("a copy was refused")
@@ -181,9 +212,6 @@ type held struct {
 }
 
 func (p *Peer) takeCopy(ctx context.Context, o offer, body io.Reader) (*ledger.UpdateHeld, error) {
-	if o.Weight == 0 || o.Weight > ledger.MaxWeight {
-		return nil, api.InvalidRequest("weight", fmt.Errorf("mesh: weight %d", o.Weight))
-	}
 	p.mu.Lock()
 	s := p.replica.Ledger().Session(o.Session)
 	p.mu.Unlock()

@@ -1,11 +1,8 @@
 package mesh
 
 import (
-	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/fedmesh/fedmesh/mesh/gossip"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
@@ -28,37 +25,8 @@ type member struct {
 	left  bool
 }
 
-// meta is what gossip tells the others of a member, as msgpack.
-type meta struct {
-	Protocol uint8
-	Log      []byte
-	API      string
-}
-
 func (p *Peer) meta() []byte {
-	b, err := encode(&meta{Protocol: protocol, Log: p.self[:], API: p.cfg.API})
-	if err != nil {
-		panic(err) // a struct of plain fields always encodes
-	}
-	return b
-}
-
-func parseMeta(b []byte) (log ledger.LogID, api string, err error) {
-	var m meta
-	if len(b) > gossip.MaxMeta {
-		return log, "", errors.New("mesh: member data too long")
-	}
-	if err := msgpack.Unmarshal(b, &m); err != nil {
-		return log, "", fmt.Errorf("mesh: member data: %w", err)
-	}
-	if m.Protocol != protocol {
-		return log, "", fmt.Errorf("mesh: the member speaks protocol %d, this peer %d; run the same version", m.Protocol, protocol)
-	}
-	if len(m.Log) != len(log) {
-		return log, "", errors.New("mesh: member data holds no log id")
-	}
-	copy(log[:], m.Log)
-	return log, m.API, nil
+	return encodeMeta(&meta{Protocol: protocol, Log: p.self, API: p.cfg.API})
 }
 
 func (p *Peer) gossipConfig() gossip.Config {
@@ -173,12 +141,12 @@ func (p *Peer) look() {
 		if m.Name == p.cfg.Name {
 			continue
 		}
-		log, api, err := parseMeta(m.Meta)
+		about, err := decodeMeta(m.Meta)
 		if err != nil {
 			p.log.Warn().Err(err).Str("peer", m.Name).Msg("a member is ignored")
 			continue
 		}
-		now := member{name: m.Name, api: api, alive: m.State == gossip.Alive, left: m.State == gossip.Left}
+		log, now := about.Log, member{name: m.Name, api: about.API, alive: m.State == gossip.Alive, left: m.State == gossip.Left}
 		p.members[log] = now
 		if now.alive {
 			alive = append(alive, log)

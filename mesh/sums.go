@@ -3,14 +3,11 @@ package mesh
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"slices"
-
-	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/fedmesh/fedmesh/aggregate"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
@@ -25,45 +22,11 @@ import (
 const (
 	maxGossiped = 256 << 10 // encoded bytes of a sum that is gossiped
 	maxLabel    = 1 << 14   // updates in a label
+	maxMetrics  = 64        // metrics of an update
 	maxPartials = 64        // sum states kept for a session
+
+	maxSumRequest = 8 << 20 // bytes; a label of the longest names has less
 )
-
-// partial is a gossiped sum state, and its form on the wire (msgpack, an array).
-type partial struct {
-	Session []byte
-	Round   uint64
-	Label   []labelled
-	Weight  uint64
-	Metrics []weighted // Σ weight·metric, for the metrics that all of the label report
-	Sum     []byte     // aggregate's encoding of the whole model
-}
-
-// labelled is an update in a label: its key, its bytes and its weight.
-type labelled struct {
-	Combiner string
-	ID       string
-	Model    []byte
-	Weight   uint64
-}
-
-type weighted struct {
-	Name string
-	Sum  float64
-}
-
-// sumRequest asks for the exact sum of some updates over the elements [From, To).
-type sumRequest struct {
-	Label    []labelled
-	From, To int64
-}
-
-func labelOf(us []*ledger.UpdateHeld) []labelled {
-	out := make([]labelled, 0, len(us))
-	for _, u := range us {
-		out = append(out, labelled{Combiner: u.Combiner, ID: u.ID, Model: u.Model[:], Weight: u.Weight})
-	}
-	return out
-}
 
 // gossipPartial publishes the sum of the updates that a round's own seal brings and that combiners pushed to this very peer.
 func (p *Peer) gossipPartial(seal *ledger.RoundSealed) {
@@ -92,19 +55,14 @@ func (p *Peer) gossipPartial(seal *ledger.RoundSealed) {
 		p.log.Debug().Err(err).Msg("no sum to gossip")
 		return
 	}
-	msg := partial{Session: seal.Session[:], Round: seal.Round, Label: labelOf(own), Metrics: sumMetrics(own), Sum: sum.Bytes()}
+	msg := partial{Session: seal.Session, Round: seal.Round, Label: labelOf(own), Metrics: sumMetrics(own), Sum: sum.Bytes()}
 	for _, u := range own {
 		msg.Weight += u.Weight
-	}
-	b, err := encode(&msg)
-	if err != nil {
-		p.log.Warn().Err(err).Msg("a sum could not be encoded")
-		return
 	}
 	p.mu.Lock()
 	g := p.gossip
 	p.mu.Unlock()
-	g.Broadcast(append([]byte{msgPartial}, b...))
+	g.Broadcast(append([]byte{msgPartial}, encodePartial(&msg)...))
 	p.metrics.sums.WithLabelValues("gossiped").Inc()
 }
 
@@ -126,13 +84,13 @@ func sumMetrics(us []*ledger.UpdateHeld) []weighted {
 	return out
 }
 
-// sum writes the exact sum over an explicit label. All of the label must be here.
+// sum writes the exact sum over an explicit label. All of the label must be here; what cannot be summed is told before the first byte.
 func (p *Peer) sum(ctx context.Context, st *session, label []labelled, from, to int64, out io.Writer) error {
 	summing, ok := st.strategy.(aggregate.Summing)
 	if !ok {
 		return fmt.Errorf("mesh: strategy %s has no use for sums", st.strategy.Info().Name)
 	}
-	var files []*store.Blob
+	files := map[model.Digest]*store.Blob{} // a label may name the same bytes many times
 	defer func() {
 		for _, f := range files {
 			_ = f.Close()
@@ -140,16 +98,16 @@ func (p *Peer) sum(ctx context.Context, st *session, label []labelled, from, to 
 	}()
 	var updates []aggregate.Update
 	for _, u := range label {
-		if len(u.Model) != len(model.Digest{}) || u.Weight == 0 || u.Weight > ledger.MaxWeight {
-			return errors.New("mesh: damaged label")
+		b := files[u.Model]
+		if b == nil {
+			var err error
+			if b, err = p.open(u.Model); err != nil {
+				return fmt.Errorf("%w: update %s", err, u.key())
+			}
+			files[u.Model] = b
 		}
-		b, err := p.open(model.Digest(u.Model))
-		if err != nil {
-			return err
-		}
-		files = append(files, b)
 		if b.Size() != st.spec.Layout().Size() {
-			return fmt.Errorf("mesh: blob %s is no update of the session", model.Digest(u.Model).Short())
+			return fmt.Errorf("mesh: blob %s is no update of the session", u.Model.Short())
 		}
 		updates = append(updates, aggregate.Update{Weight: int64(u.Weight), Source: b})
 	}
@@ -162,13 +120,13 @@ func (p *Peer) sum(ctx context.Context, st *session, label []labelled, from, to 
 
 // serveSums answers a request for a sum.
 func (p *Peer) serveSums(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 4<<20))
+	body, err := readBody(w, r, maxSumRequest)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
-	var req sumRequest
-	if err := msgpack.Unmarshal(body, &req); err != nil {
+	req, err := decodeSumRequest(body)
+	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
@@ -182,34 +140,44 @@ func (p *Peer) serveSums(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, err)
 		return
 	}
-	if len(req.Label) > maxLabel || req.From < 0 || req.From > req.To || req.To > st.spec.Elements() {
-		refuse(w, http.StatusBadRequest, errors.New("mesh: label or range out of bounds"))
+	if req.To > st.spec.Elements() {
+		refuse(w, http.StatusBadRequest, fmt.Errorf("mesh: elements %d to %d of a model of %d", req.From, req.To, st.spec.Elements()))
 		return
 	}
-	for _, u := range req.Label {
-		if len(u.Model) != len(model.Digest{}) || !p.dir.Blobs().Has(model.Digest(u.Model)) {
-			refuse(w, http.StatusNotFound, fmt.Errorf("mesh: update %s/%s is not here", u.Combiner, u.ID))
-			return
-		}
-	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	p.metrics.sums.WithLabelValues("served").Inc()
-	if err := p.sum(r.Context(), st, req.Label, req.From, req.To, w); err != nil {
+	out := &begun{Writer: w}
+	switch err := p.sum(r.Context(), st, req.Label, req.From, req.To, out); {
+	case err == nil:
+		p.metrics.sums.WithLabelValues("served").Inc()
+	case !out.yes:
+		refuse(w, http.StatusNotFound, err)
+	default:
 		p.log.Debug().Err(err).Msg("a sum was broken off")
 		panic(http.ErrAbortHandler) // the answer has begun: only a broken connection tells that it is not whole
 	}
 }
 
+// begun remembers whether anything was written.
+type begun struct {
+	io.Writer
+	yes bool
+}
+
+func (b *begun) Write(p []byte) (int, error) {
+	b.yes = true
+	return b.Writer.Write(p)
+}
+
 // receivePartial keeps a gossiped sum state until its round is computed.
 func (p *Peer) receivePartial(b []byte) {
-	var msg partial
-	if err := msgpack.Unmarshal(b, &msg); err != nil || len(msg.Session) != len(ledger.SessionKey{}) || len(msg.Label) > maxLabel || len(msg.Sum) > maxGossiped {
+	msg, err := decodePartial(b)
+	if err != nil {
 		p.log.Warn().Err(err).Msg("a gossiped sum was refused")
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := ledger.SessionKey(msg.Session)
+	key := msg.Session
 	s := p.replica.Ledger().Session(key)
 	if s == nil {
 		return
@@ -218,7 +186,7 @@ func (p *Peer) receivePartial(b []byte) {
 	if len(kept) >= maxPartials {
 		kept = kept[1:]
 	}
-	p.partials[key] = append(kept, msg)
+	p.partials[key] = append(kept, *msg)
 	p.wake()
 }
 
@@ -290,9 +258,9 @@ func (q *partial) standsFor(all, open map[ledger.Key]*ledger.UpdateHeld, taken m
 	}
 	useful := false
 	for _, u := range q.Label {
-		key := ledger.Key{Combiner: u.Combiner, ID: u.ID}
+		key := u.key()
 		in := all[key]
-		if in == nil || taken[key] || !bytes.Equal(in.Model[:], u.Model) || in.Weight != u.Weight {
+		if in == nil || taken[key] || in.Model != u.Model || in.Weight != u.Weight {
 			return src, false
 		}
 		useful = useful || open[key] != nil
@@ -321,11 +289,7 @@ func (p *Peer) openSums(ctx context.Context, sources []sumSource, from, to int64
 			sums = append(sums, bytes.NewReader(s.whole[from*aggregate.RawSize:to*aggregate.RawSize]))
 			continue
 		}
-		req, err := encode(&sumRequest{Label: s.label, From: from, To: to})
-		if err != nil {
-			done()
-			return nil, nil, fmt.Errorf("mesh: %w", err)
-		}
+		req := encodeSumRequest(&sumRequest{Label: s.label, From: from, To: to})
 		resp, err := p.call(ctx, http.MethodPost, s.from, s.path, bytes.NewReader(req), nil)
 		if err != nil {
 			done()

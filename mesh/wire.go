@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,8 +10,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
 )
@@ -185,12 +182,14 @@ func drain(body io.ReadCloser) {
 	_ = body.Close()
 }
 
-// encode writes one of the structs that peers exchange as msgpack, each struct
-// an array of its fields in order.
-func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := msgpack.NewEncoder(&b)
-	e.UseArrayEncodedStructs(true)
-	err := e.Encode(v)
-	return b.Bytes(), err
+// readBody reads a small request of at most limit bytes.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, api.TooLarge(tooLarge.Limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mesh: the body broke off after %d bytes: %w", len(b), err)
+	}
+	return b, nil
 }
