@@ -23,13 +23,17 @@ type Limits struct {
 	Header int64
 	// Tensors in one model; at most, and by default, [MaxTensors].
 	Tensors int
+	// Inflated bytes from which on a deflated archive must not come out more than 100 times as long as it went in; 0
+	// stands for no such rule.
+	Inflated int64
 }
 
 // WithDefaults returns l with zero fields filled in and large ones cut.
 func (l Limits) WithDefaults() Limits {
 	return Limits{
-		Bytes:   min(cmp.Or(l.Bytes, 4<<30), MaxDataBytes),
-		Header:  min(cmp.Or(l.Header, MaxHeaderBytes), MaxHeaderBytes),
-		Tensors: min(cmp.Or(l.Tensors, MaxTensors), MaxTensors),
+		Bytes:    min(cmp.Or(l.Bytes, 4<<30), MaxDataBytes),
+		Header:   min(cmp.Or(l.Header, MaxHeaderBytes), MaxHeaderBytes),
+		Tensors:  min(cmp.Or(l.Tensors, MaxTensors), MaxTensors),
+		Inflated: l.Inflated,
 	}
 }

@@ -20,7 +20,8 @@ type File interface {
 
 // Options of [Ingest].
 type Options struct {
-	// Layout the model must have. Nil: it is taken from the input.
+	// Layout the model must have. Nil: it is taken from the input, which must then not be an archive of more than
+	// 64 MiB that was deflated to less than a hundredth.
 	Layout *model.Layout
 	// MaxBytes of all tensors together. 0: those of the Layout, or 4 GiB without one.
 	MaxBytes int64
@@ -112,6 +113,10 @@ func fromNPZ(r io.Reader, dst File, lim model.Limits, o Options) (*model.Layout,
 	return p.finish()
 }
 
+// freelyInflated is how long a deflated model of unknown layout may be whatever it is deflated from: models that begin with zeros are
+// common, and bombs are larger.
+const freelyInflated = 64 << 20
+
 // fromUnknownNPZ learns the layout only with the last array: it spools them all and then puts each in its
 // place.
 func fromUnknownNPZ(r io.Reader, dst File, lim model.Limits, o Options) (*model.Layout, model.Digest, error) {
@@ -119,6 +124,7 @@ func fromUnknownNPZ(r io.Reader, dst File, lim model.Limits, o Options) (*model.
 		return nil, model.Digest{}, errors.New("codec: Scratch is needed for npz without a layout")
 	}
 	s := &spool{to: o.Scratch}
+	lim.Inflated = freelyInflated
 	if err := npz.Decode(r, lim, s); err != nil {
 		return nil, model.Digest{}, err
 	}

@@ -20,6 +20,9 @@ const (
 	chunk = 256 << 10
 	// minRead is how much is collected, where there is so much, before it is passed on.
 	minRead = 64 << 10
+	// maxRatio is how many times its length in the archive data may come out as, beyond Limits.Inflated. Trained weights hardly
+	// shrink at all; deflate reaches 1032.
+	maxRatio = 100
 )
 
 // BF16Sink is a sink that can tell which arrays of two raw bytes per element are bfloat16.
@@ -67,6 +70,7 @@ type decoder struct {
 	names   map[string]bool
 	members []member
 	inflate io.Reader
+	out     int64 // bytes of data inflated so far
 	buf     []byte
 }
 
@@ -150,6 +154,9 @@ func (d *decoder) member() error {
 		return err
 	}
 	crc := crc32.ChecksumIEEE(prefix)
+	if m.method == methodDeflate {
+		w = &expansion{Writer: w, d: d, array: m.array}
+	}
 	if crc, err = d.copy(w, src, t, h.big, crc); err != nil {
 		return err
 	}
@@ -215,6 +222,22 @@ func (d *decoder) copy(w io.Writer, src io.Reader, t model.Tensor, swap bool, cr
 		todo -= int64(n)
 	}
 	return crc, nil
+}
+
+// expansion refuses data that comes out far longer than it went in.
+type expansion struct {
+	io.Writer
+	d     *decoder
+	array string
+}
+
+func (e *expansion) Write(p []byte) (int, error) {
+	d := e.d
+	d.out += int64(len(p))
+	if in := d.pos(); d.lim.Inflated > 0 && d.out > d.lim.Inflated && d.out/maxRatio > in {
+		return 0, fmt.Errorf("npz: array %q: %d bytes of the archive inflate to more than %d, as no trained weights do; if these are right, save them with numpy.savez, not savez_compressed: %w", e.array, in, d.out, model.ErrTooLarge)
+	}
+	return e.Writer.Write(p)
 }
 
 // linear reports whether row-major and column-major order are the same.

@@ -6,8 +6,10 @@ import (
 	"compress/flate"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -320,6 +322,34 @@ func TestLimits(t *testing.T) {
 		err := npz.Decode(bytes.NewReader(b), c.lim, new(modeltest.Collect))
 		if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, model.ErrTooLarge) || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%+v: %v", c.lim, err)
+		}
+	}
+}
+
+// TestInflated checks that long data that deflated to next to nothing is refused, where the limits say so, and no other.
+func TestInflated(t *testing.T) {
+	zeros := strings.Repeat("\x00", 4<<20)
+	noise := make([]byte, 4<<20)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range noise {
+		noise[i] = byte(rng.Uint32())
+	}
+	shape := fmt.Sprintf("(%d,)", len(zeros)/4)
+	packed := archive(t, zip.Deflate, entry{"a.npy", f4("(2,)", "12341234")}, entry{"b.npy", f4(shape, zeros)})
+	for _, c := range []struct {
+		file []byte
+		lim  int64
+		want string
+	}{
+		{packed, 0, ""},
+		{packed, 5 << 20, ""},
+		{packed, 1 << 20, `array "b"`},
+		{archive(t, zip.Deflate, entry{"b.npy", f4(shape, string(noise))}), 1 << 20, ""},
+		{archive(t, zip.Store, entry{"b.npy", f4(shape, zeros)}), 1 << 20, ""},
+	} {
+		err := npz.Decode(bytes.NewReader(c.file), model.Limits{Inflated: c.lim}, new(modeltest.Collect))
+		if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, model.ErrTooLarge) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%d bytes, limit %d: %v", len(c.file), c.lim, err)
 		}
 	}
 }
