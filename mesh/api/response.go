@@ -14,7 +14,8 @@ const (
 	minProgress = 16 << 10  // bytes that earn an upload its full patience again
 	writeChunk  = 256 << 10 // bytes handed to the kernel under one write deadline
 	lingering   = 2 * time.Second
-	statusGone  = 499 // nginx's code for a client that went away; seen in logs and metrics only
+	lingerBytes = 1 << 30 // no more than that is read for nothing
+	statusGone  = 499     // nginx's code for a client that went away; seen in logs and metrics only
 )
 
 // response is a ResponseWriter that moves the write deadline as bytes leave, keeps the account, and closes the connection when the
@@ -28,6 +29,7 @@ type response struct {
 	status int   // 0: the header is not out
 	sent   int64
 	mute   bool // the answer is complete, what follows is dropped
+	done   bool // the handler ended in order
 }
 
 func newResponse(w http.ResponseWriter, r *http.Request, o ServerOptions) *response {
@@ -113,6 +115,17 @@ func (w *response) ReadFrom(src io.Reader) (int64, error) {
 func (w *response) flush() error {
 	w.extend()
 	return w.rc.Flush()
+}
+
+// linger reads, for a moment, what a client still sends behind its answer: many clients look for the answer only once
+// all is sent, and closing on them would reset the connection and lose the answer.
+func (w *response) linger() {
+	b := w.body
+	if !w.done || b == nil || b.whole() || b.err != nil || b.declared-b.n > lingerBytes || w.flush() != nil {
+		return
+	}
+	_ = w.rc.SetReadDeadline(time.Now().Add(lingering))
+	_, _ = io.CopyN(io.Discard, b.src, lingerBytes)
 }
 
 func (w *response) extend() { _ = w.rc.SetWriteDeadline(time.Now().Add(w.idle)) }

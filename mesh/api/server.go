@@ -151,7 +151,10 @@ func (s *Server) dispatch(pattern string, methods map[string]handler) http.Handl
 	allow := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
+		// net/http looks at its own request's body to see whether the connection may be closed at once, so that one stays.
+		r = r.WithContext(r.Context())
 		w := newResponse(rw, r, s.opts)
+		defer w.linger()
 		done := s.metrics.begin()
 		defer func() {
 			// Unknown methods would make labels without end.
@@ -181,6 +184,7 @@ func (s *Server) dispatch(pattern string, methods map[string]handler) http.Handl
 			}
 		}
 		s.finish(w, r, err)
+		w.done = true
 	})
 }
 

@@ -23,6 +23,7 @@ func inBubble(t *testing.T, f *fake, fn func(t *testing.T, n *memNet, srv *api.S
 	synctest.Test(t, func(t *testing.T) {
 		f.changed = make(chan struct{}) // of this bubble
 		n := newMemNet()
+		defer time.Sleep(10 * time.Second) // for connections that linger
 		srv := api.NewServer(f, api.ServerOptions{Logger: zerolog.Nop(), MaxBody: 1 << 40})
 		stop := n.serve("a:80", srv.HTTPServer(srv))
 		defer stop()
