@@ -74,11 +74,14 @@ func (o offer) update(d model.Digest, size int64) *ledger.UpdateHeld {
 	return u
 }
 
-// receive reads the body of an update into a blob that is not committed yet.
-func (p *Peer) receive(st *session, body io.Reader) (w *store.Writer, d model.Digest, err error) {
+// receive reads the body of an update into a blob that is not committed yet; durable says that it is to be committed so.
+func (p *Peer) receive(st *session, body io.Reader, durable bool) (w *store.Writer, d model.Digest, err error) {
 	w, err = p.dir.Blobs().Create()
 	if err != nil {
 		return nil, d, storageProblem(err)
+	}
+	if durable {
+		w.Early()
 	}
 	spec := st.spec
 	_, d, err = codec.Ingest(body, w, codec.Options{
@@ -225,7 +228,7 @@ func (p *Peer) takeCopy(ctx context.Context, o offer, body io.Reader) (*ledger.U
 	if err != nil {
 		return nil, err
 	}
-	w, d, err := p.receive(st, body)
+	w, d, err := p.receive(st, body, false)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/fedmesh/fedmesh/model"
@@ -54,15 +55,44 @@ type Writer struct {
 	f    File
 	name string
 
+	early bool
+	fresh atomic.Int64 // bytes written since the disk was last told to begin
+
 	mu    sync.Mutex
 	spent bool
 }
 
+// earlyBytes is how much is written before the disk is told to begin.
+const earlyBytes = 8 << 20
+
+// Early says that Commit will be durable: then the disk is told to begin while
+// the blob is still being written, so that Commit has less to wait for. Call it before the
+// first write.
+func (w *Writer) Early() { w.early = w.b.opts.Fsync != Never }
+
 // Write implements io.Writer; it starts at 0 and is not moved by WriteAt.
-func (w *Writer) Write(p []byte) (int, error) { return w.f.Write(p) }
+func (w *Writer) Write(p []byte) (int, error) {
+	n, err := w.f.Write(p)
+	w.wrote(n)
+	return n, err
+}
 
 // WriteAt implements io.WriterAt.
-func (w *Writer) WriteAt(p []byte, off int64) (int, error) { return w.f.WriteAt(p, off) }
+func (w *Writer) WriteAt(p []byte, off int64) (int, error) {
+	n, err := w.f.WriteAt(p, off)
+	w.wrote(n)
+	return n, err
+}
+
+func (w *Writer) wrote(n int) {
+	if !w.early || w.fresh.Add(int64(n)) < earlyBytes {
+		return
+	}
+	w.fresh.Store(0)
+	if f, ok := w.f.(interface{ StartSync() }); ok {
+		f.StartSync()
+	}
+}
 
 // ReadAt implements io.ReaderAt.
 func (w *Writer) ReadAt(p []byte, off int64) (int, error) { return w.f.ReadAt(p, off) }

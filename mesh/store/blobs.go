@@ -99,7 +99,7 @@ func (b *Blobs) Create() (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: blobs: %w", err)
 	}
-	return &Writer{b: b, f: f, name: name}, nil
+	return &Writer{b: b, f: f, name: name, early: b.opts.Fsync == Always}, nil
 }
 
 // Open opens blob d for reading. It stays readable until closed even if it is

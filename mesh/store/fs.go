@@ -26,7 +26,8 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 }
 
-// File is an open file of an FS.
+// File is an open file of an FS. It may also have a method StartSync(), which has the
+// disk begin with what Sync would wait for, and does not wait.
 type File interface {
 	io.Reader
 	io.ReaderAt
