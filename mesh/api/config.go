@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -118,15 +119,60 @@ func ParseSessionConfig(r io.Reader) (SessionConfig, error) {
 	if len(b) > maxConfig {
 		return c, fmt.Errorf("api: config: more than %d bytes", maxConfig)
 	}
+	switch text := bytes.TrimSpace(b); {
+	case len(text) == 0:
+		return c, errors.New("api: config: it is empty; send a JSON object, {} for the defaults")
+	case text[0] != '{':
+		return c, fmt.Errorf("api: config: it is no JSON object, it begins with %q", text[:1])
+	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&c); err != nil {
-		return c, fmt.Errorf("api: config: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return c, fmt.Errorf("api: config: %w", explainJSON(err))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return c, errors.New("api: config: something follows the JSON object")
 	}
 	return c, c.Validate()
+}
+
+// explainJSON says in JSON's words what encoding/json says in Go's.
+func explainJSON(err error) error {
+	var (
+		kind   *json.UnmarshalTypeError
+		syntax *json.SyntaxError
+	)
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the JSON ends too early")
+	case errors.As(err, &syntax):
+		return fmt.Errorf("no JSON at byte %d: %w", syntax.Offset, err)
+	case errors.As(err, &kind):
+		want := "an integer"
+		switch kind.Type.Kind() {
+		case reflect.String:
+			want = "text"
+		case reflect.Map:
+			want = "an object of texts"
+		case reflect.Int64:
+			want = `a duration in text, such as "60s"`
+		}
+		return fmt.Errorf("%q is a JSON %s; it must be %s", kind.Field, kind.Value, want)
+	}
+	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		return fmt.Errorf("there is no field %s; known: %s", clip(name), strings.Join(configFields(), ", "))
+	}
+	return errors.New(detail(err))
+}
+
+// configFields returns the names of a config's fields in JSON.
+func configFields() []string {
+	var names []string
+	for f := range reflect.TypeFor[SessionConfig]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
 }
 
 // CheckName says what is wrong with the name of a session, a combiner, a metric (what says which): 1 to 128 characters of

@@ -110,11 +110,11 @@ func (f *form) open() (SessionConfig, error) {
 	cfg, seen := DefaultSessionConfig(), false
 	for {
 		part, err := f.parts.NextRawPart()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { //nolint:errorlint // a wrapped one says that a boundary is missing
 			return cfg, InvalidRequest("seed", errors.New("the part \"seed\" is missing: it holds the first model"))
 		}
 		if err != nil {
-			return cfg, InvalidRequest("body", fmt.Errorf("the multipart body cannot be read: %s", strings.TrimPrefix(err.Error(), "multipart: ")))
+			return cfg, InvalidRequest("body", brokenForm(err))
 		}
 		switch name := part.FormName(); {
 		case name == "seed":
@@ -130,6 +130,14 @@ func (f *form) open() (SessionConfig, error) {
 			return cfg, invalidConfig(err)
 		}
 	}
+}
+
+// brokenForm says why there is no next part.
+func brokenForm(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the multipart body ends before its closing boundary")
+	}
+	return fmt.Errorf("the multipart body cannot be read: %s", strings.TrimPrefix(err.Error(), "multipart: "))
 }
 
 // invalidConfig lists the faults of a config one by one.
@@ -164,10 +172,10 @@ func (f *form) Read(p []byte) (int, error) {
 func (f *form) end() error {
 	part, err := f.parts.NextRawPart()
 	switch {
-	case errors.Is(err, io.EOF):
+	case err == io.EOF: //nolint:errorlint // see open
 		return io.EOF
 	case err != nil:
-		return InvalidRequest("body", errors.New("the multipart body has no closing boundary"))
+		return InvalidRequest("body", brokenForm(err))
 	case part.FormName() == "config":
 		return InvalidRequest("config", errors.New("the part \"config\" must come before \"seed\", which is read as it arrives"))
 	}
