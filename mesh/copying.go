@@ -29,14 +29,16 @@ type copying struct {
 	candidates []target // not asked yet, best first
 	inFlight   int
 	results    chan copyResult
+	want       model.Digest // of the own copy, once that is whole
 	copied     []target
 	failed     []error
 	gone       map[ledger.LogID]bool // nobody listens there: dead, even if gossip has not noticed
 }
 
 type copyResult struct {
-	to  target
-	err error
+	to   target
+	held model.Digest
+	err  error
 }
 
 func (p *Peer) newCopying(ctx context.Context, o offer, copies int) *copying {
@@ -78,25 +80,29 @@ func (c *copying) need() int {
 }
 
 // begin runs a copy to the best peer not asked yet; false when there is none.
-func (c *copying) begin(send func(t target) error) bool {
+func (c *copying) begin(send func(t target) (model.Digest, error)) bool {
 	if len(c.candidates) == 0 {
 		return false
 	}
 	t := c.candidates[0]
 	c.candidates = c.candidates[1:]
 	c.inFlight++
-	go func() { c.results <- copyResult{t, send(t)} }()
+	go func() {
+		held, err := send(t)
+		c.results <- copyResult{t, held, err}
+	}()
 	return true
 }
 
 // stream sends the update on while it arrives.
 func (c *copying) stream(fan *fanout) {
-	c.begin(fan.outlet(func(t target, body io.Reader) error { return c.p.sendCopy(c.ctx, t, c.offer, body) }))
+	c.begin(fan.outlet(func(t target, body io.Reader) (model.Digest, error) { return c.p.sendCopy(c.ctx, t, c.offer, body) }))
 }
 
 // complete returns once enough peers hold the update. Further ones are asked when a copy fails or takes long.
 func (c *copying) complete(u *ledger.UpdateHeld) error {
-	send := func(t target) error { return c.p.copyTo(c.ctx, t, u) }
+	c.want = u.Model
+	send := func(t target) (model.Digest, error) { return u.Model, c.p.copyTo(c.ctx, t, u) }
 	hedge := time.NewTicker(hedgeAfter)
 	defer hedge.Stop()
 	for {
@@ -127,6 +133,10 @@ func (c *copying) complete(u *ledger.UpdateHeld) error {
 
 func (c *copying) note(r copyResult) {
 	c.inFlight--
+	if r.err == nil && r.held != c.want && c.want != (model.Digest{}) {
+		c.p.log.Error().Str("peer", r.to.name).Stringer("sent", c.want).Stringer("held", r.held).Msg("a peer holds other bytes than it was sent")
+		r.err = fmt.Errorf("mesh: %s holds %s, it was sent %s", r.to.name, r.held.Short(), c.want.Short())
+	}
 	if r.err == nil {
 		c.copied = append(c.copied, r.to)
 		return
@@ -151,18 +161,21 @@ func (p *Peer) copyTo(ctx context.Context, t target, u *ledger.UpdateHeld) error
 		return err
 	}
 	defer b.Close()
-	o := offer{Session: u.Session, Combiner: u.Combiner, ID: u.ID, Weight: u.Weight, Base: u.Base, BaseRound: u.BaseRound, Metrics: map[string]float64{}}
+	o := offer{
+		Session: u.Session, Combiner: u.Combiner, ID: u.ID, Weight: u.Weight, Base: u.Base, BaseRound: u.BaseRound, Metrics: map[string]float64{}, Model: &u.Model,
+	}
 	for _, m := range u.Metrics {
 		o.Metrics[m.Name] = m.Value
 	}
-	return p.sendCopy(ctx, t, o, io.NewSectionReader(b, 0, b.Size()))
+	_, err = p.sendCopy(ctx, t, o, io.NewSectionReader(b, 0, b.Size()))
+	return err
 }
 
-// sendCopy sends a body to a peer, which holds it.
-func (p *Peer) sendCopy(ctx context.Context, t target, o offer, body io.Reader) error {
+// sendCopy sends a body to a peer, which holds it, and returns what it holds.
+func (p *Peer) sendCopy(ctx context.Context, t target, o offer, body io.Reader) (d model.Digest, err error) {
 	header, err := json.Marshal(o)
 	if err != nil {
-		return fmt.Errorf("mesh: %w", err)
+		return d, fmt.Errorf("mesh: %w", err)
 	}
 	path := "updates/" + o.Session.String() + "/" + url.PathEscape(o.Combiner)
 	resp, err := p.call(ctx, http.MethodPut, t, path, &watched{Reader: body}, func(r *http.Request) {
@@ -170,12 +183,12 @@ func (p *Peer) sendCopy(ctx context.Context, t target, o offer, body io.Reader) 
 		r.Header.Set("Content-Type", "application/octet-stream")
 	})
 	if err != nil {
-		return err
+		return d, err
 	}
 	defer drain(resp.Body)
 	var h held
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&h); err != nil {
-		return fmt.Errorf("mesh: %s: %w", t.name, err)
+		return d, fmt.Errorf("mesh: %s: %w", t.name, err)
 	}
-	return nil
+	return h.Digest, nil
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"time"
+
+	"github.com/fedmesh/fedmesh/model"
 )
 
 // keepUp is how long a peer that an update is sent on to may take no byte.
@@ -22,13 +24,13 @@ type outlet struct {
 var errStalled = errors.New("mesh: peer does not keep up")
 
 // outlet adds a peer: send is to be called with it and returns how sending the body to it ended.
-func (f *fanout) outlet(send func(t target, body io.Reader) error) func(target) error {
+func (f *fanout) outlet(send func(t target, body io.Reader) (model.Digest, error)) func(target) (model.Digest, error) {
 	r, w := io.Pipe()
 	f.outs = append(f.outs, &outlet{pipe: w})
-	return func(t target) error {
-		err := send(t, r)
+	return func(t target) (model.Digest, error) {
+		held, err := send(t, r)
 		_ = r.CloseWithError(io.ErrClosedPipe) // what is still written to it fails
-		return err
+		return held, err
 	}
 }
 

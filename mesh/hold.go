@@ -27,6 +27,7 @@ type offer struct {
 	Base      model.Digest       `json:"base"`
 	BaseRound uint64             `json:"base_round"`
 	Metrics   map[string]float64 `json:"metrics,omitempty"`
+	Model     *model.Digest      `json:"model,omitempty"` // of the body, where the sender knows it already
 }
 
 // parseOffer reads an offer of another peer and holds it to the rules of the public interface: what passes goes into the ledger.
@@ -233,6 +234,9 @@ func (p *Peer) takeCopy(ctx context.Context, o offer, body io.Reader) (*ledger.U
 		return nil, err
 	}
 	defer w.Abort()
+	if o.Model != nil && *o.Model != d {
+		return nil, api.NewProblem("peer", http.StatusUnprocessableEntity, "Other bytes", fmt.Sprintf("mesh: the body has digest %s, %s was announced", d, *o.Model))
+	}
 	u, _, err := p.hold(ctx, w, o.update(d, st.spec.Layout().Size()), false)
 	if err == nil {
 		p.metrics.updates.WithLabelValues("copied").Inc()

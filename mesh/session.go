@@ -228,9 +228,11 @@ func (p *Peer) serveSeed(w http.ResponseWriter, r *http.Request) {
 	}
 	if name := r.URL.Query().Get("model"); err == nil && name != "" {
 		var d model.Digest
-		if d, err = model.ParseDigest(name); err == nil {
-			err = p.fetchModel(r.Context(), d, p.others())
+		if d, err = model.ParseDigest(name); err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
 		}
+		err = p.fetchModel(r.Context(), d, p.others())
 	}
 	if err != nil {
 		refuse(w, http.StatusServiceUnavailable, err)
@@ -243,7 +245,7 @@ func (p *Peer) serveSeed(w http.ResponseWriter, r *http.Request) {
 func (p *Peer) sessionOf(r *http.Request) (*ledger.Session, error) {
 	key, err := model.ParseDigest(r.PathValue("session"))
 	if err != nil {
-		return nil, fmt.Errorf("mesh: %w", err)
+		return nil, api.InvalidRequest("session", err)
 	}
 	find := func() *ledger.Session {
 		p.mu.Lock()

@@ -101,8 +101,8 @@ func (p *Peer) sum(ctx context.Context, st *session, label []labelled, from, to 
 		b := files[u.Model]
 		if b == nil {
 			var err error
-			if b, err = p.open(u.Model); err != nil {
-				return fmt.Errorf("%w: update %s", err, u.key())
+			if b, err = p.dir.Blobs().Open(u.Model); err != nil {
+				return fmt.Errorf("mesh: update %s, model %s, is not here", u.key(), u.Model.Short())
 			}
 			files[u.Model] = b
 		}
