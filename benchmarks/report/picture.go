@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	xfont "golang.org/x/image/font"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
@@ -31,12 +32,8 @@ const (
 	margin    = 5 * vg.Millimeter
 )
 
-func sans(size vg.Length, weight int) font.Font {
-	f := font.Font{Typeface: "Liberation", Variant: "Sans", Size: size}
-	if weight > 0 {
-		f.Weight = 2 // bold
-	}
-	return f
+func sans(size vg.Length, weight xfont.Weight) font.Font {
+	return font.Font{Typeface: "Liberation", Variant: "Sans", Weight: weight, Size: size}
 }
 
 // SavePicture draws the report into files; the extension says the format: png
@@ -133,13 +130,13 @@ func overCopy(value func(Run) float64) func(Run) float64 {
 func (b *bars) frame(title string) {
 	p := b.plot
 	p.Title.Text = title
-	p.Title.TextStyle.Font = sans(14, 1)
+	p.Title.TextStyle.Font = sans(14, xfont.WeightBold)
 	p.Title.TextStyle.Color = black
 	p.Title.Padding = 5 * vg.Millimeter
 	p.X.Label.Text = "times as long as copying the same bytes in memory (median of the repeats; the line goes from the smallest to the largest)"
-	p.X.Label.TextStyle.Font = sans(10, 0)
+	p.X.Label.TextStyle.Font = sans(10, xfont.WeightNormal)
 	p.X.Label.Padding = 2 * vg.Millimeter
-	p.X.Tick.Label.Font = sans(10, 0)
+	p.X.Tick.Label.Font = sans(10, xfont.WeightNormal)
 	p.X.Tick.Marker = plot.TickerFunc(func(low, high float64) []plot.Tick {
 		ticks := plot.DefaultTicks{}.Ticks(low, high)
 		for i, t := range ticks {
@@ -149,11 +146,11 @@ func (b *bars) frame(title string) {
 		}
 		return ticks
 	})
-	p.Y.Tick.Label.Font = sans(12, 0)
+	p.Y.Tick.Label.Font = sans(12, xfont.WeightNormal)
 	p.Y.Tick.Length = 0
 	p.X.Padding, p.Y.Padding = 0, 0
 	p.Legend.Top = true
-	p.Legend.TextStyle.Font = sans(11, 0)
+	p.Legend.TextStyle.Font = sans(11, xfont.WeightNormal)
 	p.Legend.ThumbnailWidth = 5 * vg.Millimeter
 	p.Legend.Padding = 1 * vg.Millimeter
 	grid := plotter.NewGrid()
@@ -219,7 +216,7 @@ func (b *bars) label(y float64, ratio, seconds Summary) error {
 		return err
 	}
 	for i := range labels.TextStyle {
-		labels.TextStyle[i].Font = sans(11, 1)
+		labels.TextStyle[i].Font = sans(11, xfont.WeightBold)
 		labels.TextStyle[i].Color = black
 		labels.TextStyle[i].YAlign = draw.YCenter
 	}

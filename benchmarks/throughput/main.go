@@ -50,7 +50,13 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	if err != nil {
 		return fmt.Errorf("throughput: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(c.dir)) }()
+	defer func() {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errMemory) {
+			fmt.Fprintln(stderr, "the peers' data and logs are in "+c.dir)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(c.dir))
+	}()
 	if c.dir, err = filepath.Abs(c.dir); err != nil {
 		return fmt.Errorf("throughput: %w", err)
 	}
@@ -137,6 +143,8 @@ func write(c config, r *report.Report, stdout io.Writer) error {
 	return enc.Encode(r)
 }
 
+var errMemory = errors.New("throughput: --max-memory")
+
 // checkMemory fails when a peer took more memory than it may.
 func checkMemory(c config, r *report.Report) error {
 	if c.maxMemory == 0 {
@@ -145,9 +153,9 @@ func checkMemory(c config, r *report.Report) error {
 	for _, n := range r.Sizes() {
 		switch peak := r.Peak(n); {
 		case peak == 0:
-			return errors.New("throughput: --max-memory: the memory of a process is not known on this platform")
+			return fmt.Errorf("%w: not known on this platform", errMemory)
 		case peak > c.maxMemory*1_000_000:
-			return fmt.Errorf("throughput: a peer of %d had %d MB resident, more than %d", n, peak/1_000_000, c.maxMemory)
+			return fmt.Errorf("%w: a peer of %d had %d MB resident, more than %d", errMemory, n, peak/1_000_000, c.maxMemory)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -39,7 +40,11 @@ func measure(ctx context.Context, c config, l *load.Load, peers int) (x report.R
 	x.Sum = summed.Seconds()
 
 	dir := filepath.Join(c.dir, "mesh")
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() {
+		if err == nil || ctx.Err() != nil {
+			err = errors.Join(err, os.RemoveAll(dir)) // else somebody will want to look
+		}
+	}()
 	cluster, err := process.NewCluster(process.Options{
 		Binary: c.fedmesh, N: peers, Dir: dir, Mesh: "throughput", ExtraArgs: []string{"--fsync", c.fsync},
 	})
@@ -62,14 +67,12 @@ type round struct {
 	load    *load.Load
 	cluster *process.Cluster
 	run     *report.Run
-	began   time.Time
+	base    string // digest of the seed
+	number  uint64 // of the round
 }
 
-func (r *round) since() float64 { return time.Since(r.began).Seconds() }
-
 func (r *round) measure(ctx context.Context) error {
-	base, err := r.open(ctx)
-	if err != nil {
+	if err := r.open(ctx); err != nil {
 		return err
 	}
 	before, err := r.usage()
@@ -79,21 +82,29 @@ func (r *round) measure(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	g.Go(func() error { return r.watchSeal(watching) })
+	var sealed, acked time.Time
+	g.Go(func() (err error) {
+		sealed, err = r.watchSeal(watching)
+		return err
+	})
 	served := make([]time.Time, len(r.cluster.Peers()))
 	ready := make(chan struct{}, len(served))
 	var polls errgroup.Group
 	for i, peer := range r.cluster.Peers() {
 		polls.Go(func() (err error) {
-			served[i], err = waitModel(ctx, peer.URL, ready)
+			served[i], err = r.waitModel(ctx, peer.URL, ready)
 			return err
 		})
 	}
 	for range served {
 		<-ready
 	}
-	r.began = time.Now()
-	g.Go(func() error { return r.push(ctx, base) })
+	began := time.Now()
+	g.Go(func() error {
+		err := r.push(ctx)
+		acked = time.Now()
+		return err
+	})
 	g.Go(func() error {
 		err := polls.Wait()
 		stop()
@@ -102,12 +113,11 @@ func (r *round) measure(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	for _, t := range served {
-		s := t.Sub(r.began).Seconds()
-		if r.run.First == 0 || s < r.run.First {
-			r.run.First = s
-		}
-		r.run.Served = max(r.run.Served, s)
+	slices.SortFunc(served, time.Time.Compare)
+	since := func(t time.Time) float64 { return t.Sub(began).Seconds() }
+	r.run.Acked, r.run.First, r.run.Served = since(acked), since(served[0]), since(served[len(served)-1])
+	if !sealed.IsZero() { // else the model came before the news of the seal
+		r.run.Sealed = since(sealed)
 	}
 	after, err := r.usage()
 	if err != nil {
@@ -120,11 +130,13 @@ func (r *round) measure(ctx context.Context) error {
 	return nil
 }
 
-// open opens the session and waits until every peer has its seed.
-func (r *round) open(ctx context.Context) (base string, err error) {
+// open opens the session and waits until every peer counts all of them as
+// members and has the seed. A peer whose joining the others hear of only later
+// makes them close an empty round for it, and that is not what is measured.
+func (r *round) open(ctx context.Context) error {
 	client, err := api.NewClient(r.cluster.URLs(), api.ClientOptions{})
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer client.Close()
 	n := len(r.load.Updates)
@@ -134,22 +146,55 @@ func (r *round) open(ctx context.Context) (base string, err error) {
 	cfg.RoundTimeout = api.Duration(time.Hour)
 	info, _, err := client.CreateSession(ctx, session, cfg, api.Bytes(r.load.Seed))
 	if err != nil {
-		return "", err
+		return err
 	}
-	for _, url := range r.cluster.URLs() {
+	r.base = info.Seed
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		together, err := r.together(ctx, client)
+		if together || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("throughput: the peers did not find together: %w", ctx.Err())
+		}
+	}
+}
+
+// together reports whether all peers are members of the same open round and
+// have its base.
+func (r *round) together(ctx context.Context, client *api.Client) (bool, error) {
+	urls := r.cluster.URLs()
+	for i, url := range urls {
 		peer, err := client.Peer(url)
 		if err != nil {
-			return "", err
+			return false, err
 		}
-		if _, err := peer.Head(ctx, session, api.PullOptions{}); err != nil {
-			return "", err
+		info, err := peer.Session(ctx, session)
+		if api.TypeUnknownSession.Is(err) {
+			return false, nil // it will hear of it
+		}
+		if err != nil {
+			return false, err
+		}
+		if i == 0 {
+			r.number = info.Round
+		}
+		if len(info.Members) != len(urls) || info.Round != r.number || info.ModelRound+1 != info.Round {
+			return false, nil
+		}
+		if _, err := peer.Head(ctx, session, api.PullOptions{}); err != nil { // has it take the seed
+			return false, err
 		}
 	}
-	return info.Seed, nil
+	return true, nil
 }
 
 // push has all combiners push at once, each to a peer of its own choice first.
-func (r *round) push(ctx context.Context, base string) error {
+func (r *round) push(ctx context.Context) error {
 	urls := r.cluster.URLs()
 	g, ctx := errgroup.WithContext(ctx)
 	for i, update := range r.load.Updates {
@@ -161,42 +206,41 @@ func (r *round) push(ctx context.Context, base string) error {
 		g.Go(func() error {
 			defer client.Close()
 			_, err := client.Push(ctx, session, api.PushOptions{
-				Combiner: fmt.Sprintf("c%03d", i), Weight: r.load.Weights[i], Base: base,
+				Combiner: fmt.Sprintf("c%03d", i), Weight: r.load.Weights[i], Base: r.base,
 			}, api.Bytes(update))
 			return err
 		})
 	}
-	err := g.Wait()
-	r.run.Acked = r.since()
-	return err
+	return g.Wait()
 }
 
-// watchSeal notes when the first peer closes the round, as one peer hears it.
-func (r *round) watchSeal(ctx context.Context) error {
+// watchSeal returns when the first peer closes the round, as one peer hears it;
+// the zero time when ctx ends before.
+func (r *round) watchSeal(ctx context.Context) (sealed time.Time, err error) {
 	client, err := api.NewClient(r.cluster.URLs()[:1], api.ClientOptions{})
 	if err != nil {
-		return err
+		return sealed, err
 	}
 	defer client.Close()
 	err = client.Events(ctx, func(e api.Event) error {
-		if e.Type == api.EventRound && e.State == "sealed" {
-			r.run.Sealed = r.since()
+		if e.Type == api.EventRound && e.State == "sealed" && e.Round == r.number {
+			sealed = time.Now()
 			return errSeen
 		}
 		return nil
 	})
 	if errors.Is(err, errSeen) || ctx.Err() != nil {
-		return nil
+		return sealed, nil
 	}
-	return err
+	return sealed, err
 }
 
 var errSeen = errors.New("seen")
 
-// waitModel asks a peer for the model of the first round until it serves it, and
+// waitModel asks a peer for a newer model than the seed until it serves one, and
 // returns when that was. It does not take the model: on one machine that would
 // slow down the peers that are not as far.
-func waitModel(ctx context.Context, url string, ready chan<- struct{}) (time.Time, error) {
+func (r *round) waitModel(ctx context.Context, url string, ready chan<- struct{}) (time.Time, error) {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	announce := func() {
@@ -207,7 +251,7 @@ func waitModel(ctx context.Context, url string, ready chan<- struct{}) (time.Tim
 	}
 	defer announce()
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodHead, url+"/v1/sessions/"+session+"/model?after=0&wait=1m", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodHead, url+"/v1/sessions/"+session+"/model?wait=1m&after="+r.base, nil)
 		if err != nil {
 			return time.Time{}, err
 		}
@@ -219,8 +263,8 @@ func waitModel(ctx context.Context, url string, ready chan<- struct{}) (time.Tim
 		_ = resp.Body.Close()
 		switch resp.StatusCode {
 		case http.StatusOK:
-			if n := resp.Header.Get("Fedmesh-Round"); n != strconv.Itoa(1) {
-				return time.Time{}, fmt.Errorf("throughput: %s serves the model of round %s, want 1", url, n)
+			if n := resp.Header.Get("Fedmesh-Round"); n != strconv.FormatUint(r.number, 10) {
+				return time.Time{}, fmt.Errorf("throughput: %s serves the model of round %s, want %d", url, n, r.number)
 			}
 			return time.Now(), nil
 		case http.StatusNoContent:
