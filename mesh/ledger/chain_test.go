@@ -129,15 +129,15 @@ func TestOutsideIsBoundedInBytes(t *testing.T) {
 func TestFalseOpening(t *testing.T) {
 	id := ledger.LogID{1}
 	l := load(t, chain(id, 1, "m"))
-	real := ledger.SessionOpened{Name: "s", Seed: model.Sum([]byte("s")), Members: []ledger.LogID{id}}
-	real.Session = ledger.NewSessionKey(real.Name, real.Config, real.Seed, real.Members)
-	lie := real
+	honest := ledger.SessionOpened{Name: "s", Seed: model.Sum([]byte("s")), Members: []ledger.LogID{id}}
+	honest.Session = ledger.NewSessionKey(honest.Name, honest.Config, honest.Seed, honest.Members)
+	lie := honest
 	lie.Name = "t"
-	for _, o := range []ledger.SessionOpened{lie, real} {
+	for _, o := range []ledger.SessionOpened{lie, honest} {
 		if _, err := l.Append(id, &o); err != nil {
 			t.Fatal(err)
 		}
-		if s := l.Session(real.Session); (s != nil) != (o.Name == "s") {
+		if s := l.Session(honest.Session); (s != nil) != (o.Name == "s") {
 			t.Fatalf("opening %q gives %v", o.Name, s)
 		}
 	}

@@ -98,7 +98,11 @@ func (m *mesh) body(i int) ledger.Body {
 		if p := proposals(l); len(p) > 0 {
 			e := rapid.SampledFrom(p).Draw(t, "proposal")
 			upto := ledger.Vector{}
-			for _, target := range e.Body.(*ledger.PeerForgotten).Targets {
+			forgotten, ok := e.Body.(*ledger.PeerForgotten)
+			if !ok {
+				t.Fatalf("%T is no proposal", e.Body)
+			}
+			for _, target := range forgotten.Targets {
 				upto[target] = l.Vector()[target]
 			}
 			return &ledger.ForgetAcknowledged{Proposal: e.Ref(), Upto: upto}

@@ -119,7 +119,7 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 	}
 	for n := s.final + 1; int64(n) <= last; n++ {
 		rd, v, facts := s.rounds[n], s.votersOf(n), s.facts(n)
-		_, skipped := s.skipped(r.self, n, v)
+		skipped := s.skipped(r.self, n, v)
 		sealed := s.Sealed(r.self, n)
 		d, here := r.modelOf(s, n)
 		if here && r.models[d] && len(rd.content) > 0 && (skipped || !s.Speaks(r.self, n)) && r.onlyHere(s, n) {

@@ -122,7 +122,7 @@ func (s *Session) ModelAt(log LogID, n uint64) (d model.Digest, ok bool) {
 		}
 	}
 	if n > 0 {
-		if _, skipped := s.skipped(log, n, s.votersOf(n)); skipped {
+		if s.skipped(log, n, s.votersOf(n)) {
 			return s.Model(n)
 		}
 	}

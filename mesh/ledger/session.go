@@ -263,12 +263,12 @@ func (s *Session) sealOf(log LogID, r uint64, v voters) (sealAt, bool) {
 	return seal, ok
 }
 
-// skipped returns the first entry with which a log skipped a round.
-func (s *Session) skipped(log LogID, r uint64, v voters) (uint64, bool) {
+// skipped reports whether a log skipped a round.
+func (s *Session) skipped(log LogID, r uint64, v voters) bool {
 	for _, k := range s.skips[log] {
 		if k.from <= r && r <= k.to && !s.ledger.peers.void(log, k.seq, v) {
-			return k.seq, true
+			return true
 		}
 	}
-	return 0, false
+	return false
 }

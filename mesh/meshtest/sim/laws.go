@@ -137,25 +137,25 @@ func (w *world) judgePeer(p *peer, s *ledger.Session, first *peer, ref *ledger.S
 	}
 }
 
-// judgeFinal checks that a round which is not final waits for the dead and for nobody else, and not for those either once
-// they are forgotten by more than half of its members (but one forgetting, by mistake or not, may stand in the way of another).
+// judgeFinal checks that a round which is not final waits for those who are gone and for nobody else, and not for them either once
+// they are forgotten, where more than half of the members of each such round are left. (One forgetting, by mistake or not, may
+// stand in the way of another.)
 func (w *world) judgeFinal(p *peer, s *ledger.Session) {
-	if s.Final() == s.Open()-1 {
-		return
+	forgettable := len(w.forgotten) == 1
+	for n := s.Final() + 1; n <= s.Open(); n++ {
+		left := slices.DeleteFunc(slices.Clone(s.Members(n)), func(log ledger.LogID) bool {
+			return slices.ContainsFunc(w.peers, func(q *peer) bool { return q.log == log && q.gone })
+		})
+		forgettable = forgettable && 2*len(left) > len(s.Members(n))
 	}
-	free := true // all rounds so far could be final
 	for n := s.Final() + 1; n < s.Open(); n++ {
-		owing, dead := s.WaitingFor(n), 0
+		owing := s.WaitingFor(n)
 		for _, q := range w.peers {
 			if slices.Contains(owing, q.log) && !q.gone {
 				w.law.broken("%s is stuck: round %d of %s waits for %s", p.name, n, s.Name(), q.name)
 			}
-			if slices.Contains(s.Members(n), q.log) && slices.Contains(owing, q.log) && q.gone {
-				dead++
-			}
 		}
-		members := len(s.Members(n))
-		if free = free && (len(owing) == 0 || w.opts.forgets && len(w.forgotten) == 1 && 2*(members-dead) > members); free {
+		if n == s.Final()+1 && (len(owing) == 0 || forgettable) {
 			w.law.broken("%s is stuck: round %d of %s is not final, it waits for %v", p.name, n, s.Name(), w.names(owing))
 		}
 	}

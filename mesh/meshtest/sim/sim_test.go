@@ -6,6 +6,8 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,14 +18,34 @@ import (
 
 var (
 	seed  = flag.Uint64("sim.seed", 1, "first `seed`")
-	count = flag.Int("sim.n", 50, "`number` of seeds")
+	count = flag.Int("sim.n", 20, "`number` of seeds")
 	trace = flag.Bool("sim.trace", false, "print everything that happens")
 )
+
+// Regressions run before the rest: go test runs tests in the order of the file.
+func TestRegressions(t *testing.T) {
+	text, err := os.ReadFile("testdata/regressions.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		number, _, _ := strings.Cut(line, "#")
+		if number = strings.TrimSpace(number); number == "" {
+			continue
+		}
+		s, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sim.Run(s, nil).Err(); err != nil {
+			t.Error(err)
+		}
+	}
+}
 
 func TestSimulation(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // worlds are small and short-lived
 	var next, acked, lost, rounds atomic.Int64
-	var failed sync.Map
 	start := time.Now()
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
@@ -44,7 +66,6 @@ func TestSimulation(t *testing.T) {
 				lost.Add(int64(r.Lost))
 				rounds.Add(int64(r.Rounds))
 				if err := r.Err(); err != nil {
-					failed.Store(s, err)
 					t.Error(err)
 				}
 			}
