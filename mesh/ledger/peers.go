@@ -60,19 +60,20 @@ func (p *peers) acknowledge(e *Entry, b *ForgetAcknowledged) {
 }
 
 // effective reports whether a proposal binds a round with these members: all of them that are not targets have
-// acknowledged it (a member that left needs not), within the bound where one is given, and they are more than half.
+// acknowledged it (a member that left needs not), within the bound where one is given, and those who did are more than half.
+// Who left is no part of that majority: it would stand for contrary proposals at once.
 func (p *peers) effective(q *proposal, members []LogID, bound Vector) bool {
 	if bound != nil && !bound.Holds(q.ref) {
 		return false
 	}
-	others := 0
+	acked := 0
 	for _, m := range members {
 		if slices.Contains(q.targets, m) {
 			continue
 		}
-		others++
 		a, ok := q.acks[m]
 		if ok && (bound == nil || bound.Holds(Ref{Log: m, Seq: a.seq})) {
+			acked++
 			continue
 		}
 		if p.hasLeft(m, bound) {
@@ -80,7 +81,7 @@ func (p *peers) effective(q *proposal, members []LogID, bound Vector) bool {
 		}
 		return false
 	}
-	return 2*others > len(members)
+	return 2*acked > len(members)
 }
 
 func (p *peers) hasLeft(log LogID, bound Vector) bool {

@@ -314,7 +314,7 @@ func (r *Replica) enoughWithout(targets []LogID) bool {
 		}
 		members, left := s.Members(s.Open()), 0
 		for _, m := range members {
-			if !slices.Contains(targets, m) && !r.against(m) {
+			if !slices.Contains(targets, m) && !r.against(m) && !r.ledger.peers.hasLeft(m, nil) {
 				left++
 			}
 		}
