@@ -101,6 +101,7 @@ func TestRefused(t *testing.T) {
 		"length 2^64-1":      {strings.Repeat("\xff", 8), model.ErrTooLarge, "18446744073709551615 bytes"},
 		"length beyond cap":  {"\x01\x00\x00\x01\x00\x00\x00\x00{}", model.ErrTooLarge, "at most 16777216"},
 		"length beyond file": {"\x00\x00\x00\x01\x00\x00\x00\x00{}", model.ErrFormat, "header: truncated after 2 of 16777216"},
+		"cut in the second":  {file(`{"v":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}`, "1234567"), model.ErrFormat, `tensor "w": truncated after 3 of 8`},
 		"no header":          {file("", ""), model.ErrFormat, `begin with "{"`},
 		"space first":        {file(" {}", ""), model.ErrFormat, `begin with "{"`},
 		"array":              {file("[]", ""), model.ErrFormat, `begin with "{"`},

@@ -103,7 +103,7 @@ func (r *Reader) Copy(sink model.Sink) error {
 				most := min(int64(len(buf)), left)
 				n, err := io.ReadAtLeast(r.r, buf[:most], int(min(most, minRead)))
 				if err != nil {
-					return inputError(err, fmt.Sprintf("tensor %q", t.Name), t.Bytes()-todo+int64(n), t.Bytes())
+					return r.cut(err, r.size-left+int64(n))
 				}
 				have = buf[:n]
 				left -= int64(n)
@@ -123,6 +123,16 @@ func (r *Reader) Copy(sink model.Sink) error {
 		return fmt.Errorf("safetensors: end of the input: %w", err)
 	}
 	return nil
+}
+
+// cut says in which tensor the input ended; what is read at once may span several.
+func (r *Reader) cut(err error, at int64) error {
+	for _, t := range r.ts {
+		if end := t.Offset + t.Bytes(); at < end {
+			return inputError(err, fmt.Sprintf("tensor %q", t.Name), at-t.Offset, t.Bytes())
+		}
+	}
+	return inputError(err, "data", at, r.size)
 }
 
 // Decode reads a whole file from r into the sink, tensor by tensor in the order of the file. Errors
