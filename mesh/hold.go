@@ -48,10 +48,10 @@ func parseOffer(header, combiner string) (offer, error) {
 		}
 	}
 	if o.Weight == 0 || o.Weight > ledger.MaxWeight {
-		return o, api.InvalidRequest("weight", fmt.Errorf("mesh: weight %d is not in 1 to %d", o.Weight, uint64(ledger.MaxWeight)))
+		return o, api.InvalidRequest("weight", fmt.Errorf("weight %d is not in 1 to %d", o.Weight, uint64(ledger.MaxWeight)))
 	}
 	if len(o.Metrics) > maxMetrics {
-		return o, api.InvalidRequest("metric", fmt.Errorf("mesh: %d metrics; at most %d", len(o.Metrics), maxMetrics))
+		return o, api.InvalidRequest("metric", fmt.Errorf("%d metrics; at most %d", len(o.Metrics), maxMetrics))
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Metrics)) {
 		if err := api.CheckName("metric", name); err != nil {
@@ -202,7 +202,10 @@ func (p *Peer) serveHold(w http.ResponseWriter, r *http.Request) {
 	u, err := p.takeCopy(r.Context(), o, r.Body)
 	if err != nil {
 		p.log.Debug().Err(err).Str("combiner", o.Combiner).Msg("a copy was refused")
-		refuse(w, http.StatusServiceUnavailable, modelStatus(err))
+		if fault := api.ModelFault(err); fault != nil {
+			err = fault // with the status of the public interface, so that the sender sees why
+		}
+		refuse(w, http.StatusServiceUnavailable, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -242,17 +245,4 @@ func (p *Peer) takeCopy(ctx context.Context, o offer, body io.Reader) (*ledger.U
 		p.metrics.updates.WithLabelValues("copied").Inc()
 	}
 	return u, err
-}
-
-// modelStatus gives the faults of a model the status that the public interface gives them, so that the sender sees why.
-func modelStatus(err error) error {
-	switch {
-	case errors.Is(err, model.ErrTooLarge):
-		return api.TooLarge(0)
-	case errors.Is(err, model.ErrLayout):
-		return api.WrongLayout("", err)
-	case errors.Is(err, model.ErrFormat):
-		return api.UnreadableModel(err)
-	}
-	return err
 }

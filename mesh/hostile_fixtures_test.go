@@ -47,6 +47,14 @@ func goodModel() []array {
 	}
 }
 
+// goodBytes is how much data the good model has.
+func goodBytes() (n int) {
+	for _, a := range goodModel() {
+		n += len(a.data)
+	}
+	return n
+}
+
 // changed returns the good model with one array replaced by what f makes of it.
 func changed(name string, f func(a *array)) []array {
 	as := goodModel()

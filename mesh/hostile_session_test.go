@@ -57,7 +57,7 @@ func TestHostileSessions(t *testing.T) {
 		config("copies 2^70", `{"copies":1180591620717411303424}`, "copies"),
 		config("negative target", `{"target_combiners":-1}`, "target_combiners is -1"),
 		config("target below minimum", `{"target_combiners":1,"min_combiners":5}`, "min_combiners 5"),
-		config("a duration without unit", `{"round_timeout":"60"}`, `"60"`, `"60s"`),
+		config("a duration without unit", `{"round_timeout":"60"}`, "round_timeout", `"60"`, `"60s"`),
 		config("a duration as number", `{"round_timeout":60}`, `"round_timeout"`),
 		config("a negative duration", `{"round_timeout":"-60s"}`, "round_timeout is -1m0s"),
 		config("an endless duration", `{"round_timeout":"2000000h"}`, "round_timeout", "720h"),

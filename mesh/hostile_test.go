@@ -237,7 +237,11 @@ func (v *victim) check(a attack, got answer) {
 	if a.status == http.StatusServiceUnavailable && a.kind != "peer" && got.header.Get("Retry-After") == "" {
 		v.t.Errorf("%s: 503 without Retry-After", a.name)
 	}
-	for _, leak := range []string{v.dir, "api: ", "goroutine", "\n"} {
+	leaks := []string{v.dir, "api: ", "codec: ", "goroutine", "|x|", ": unreadable model", "\n"}
+	if a.kind != "peer" {
+		leaks = append(leaks, "Go struct", "mesh: ")
+	}
+	for _, leak := range leaks {
 		if strings.Contains(p.Detail, leak) {
 			v.t.Errorf("%s: the answer tells %q: %s", a.name, leak, p.Detail)
 		}

@@ -15,7 +15,11 @@ func compareText(a, b string) int { return strings.Compare(a, b) }
 // modelProblem turns what is wrong with a model into the answer; the server knows the model package's sentinels.
 func modelProblem(err error) error {
 	if value, ok := errors.AsType[*aggregate.ValueError](err); ok {
-		return api.InvalidValue(value.Tensor, value.Index, value.Value, value.Limit)
+		limit, ok := strings.CutPrefix(value.Limit, "|x| < ")
+		if !ok { // any finite number
+			limit = ""
+		}
+		return api.InvalidValue(value.Tensor, value.Index, value.Value, limit)
 	}
 	return storageProblem(err)
 }

@@ -117,36 +117,36 @@ func ParseSessionConfig(r io.Reader) (SessionConfig, error) {
 		return c, fmt.Errorf("api: config: %w", err)
 	}
 	if len(b) > maxConfig {
-		return c, fmt.Errorf("api: config: more than %d bytes", maxConfig)
+		return c, fmt.Errorf("api: the config has more than %d bytes", maxConfig)
 	}
 	switch text := bytes.TrimSpace(b); {
 	case len(text) == 0:
-		return c, errors.New("api: config: it is empty; send a JSON object, {} for the defaults")
+		return c, errors.New("api: the config is empty; send a JSON object, {} for the defaults")
 	case text[0] != '{':
-		return c, fmt.Errorf("api: config: it is no JSON object, it begins with %q", text[:1])
+		return c, fmt.Errorf("api: the config is no JSON object, it begins with %q", text[:1])
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&c); err != nil {
-		return c, fmt.Errorf("api: config: %w", explainJSON(err))
+		return c, fmt.Errorf("api: config: %w", explainJSON(err, b))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return c, errors.New("api: config: something follows the JSON object")
+		return c, errors.New("api: something follows the config's JSON object")
 	}
 	return c, c.Validate()
 }
 
 // explainJSON says in JSON's words what encoding/json says in Go's.
-func explainJSON(err error) error {
+func explainJSON(err error, config []byte) error {
 	var (
 		kind   *json.UnmarshalTypeError
 		syntax *json.SyntaxError
 	)
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the JSON ends too early")
+		return errors.New("the config ends before its JSON object does")
 	case errors.As(err, &syntax):
-		return fmt.Errorf("no JSON at byte %d: %w", syntax.Offset, err)
+		return fmt.Errorf("the config is no JSON at byte %d: %w", syntax.Offset, err)
 	case errors.As(err, &kind):
 		want := "an integer"
 		switch kind.Type.Kind() {
@@ -161,6 +161,15 @@ func explainJSON(err error) error {
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		return fmt.Errorf("there is no field %s; known: %s", clip(name), strings.Join(configFields(), ", "))
+	}
+	// What is left comes from a Duration, which does not know its own name.
+	var raw map[string]json.RawMessage
+	_ = json.Unmarshal(config, &raw)
+	for _, name := range configFields() {
+		var d Duration
+		if e := json.Unmarshal(raw[name], &d); e != nil && e.Error() == err.Error() {
+			return fmt.Errorf("%s: %s", name, detail(err))
+		}
 	}
 	return errors.New(detail(err))
 }

@@ -143,7 +143,7 @@ func ClosedSession(session, state string) *Problem {
 // UpdateConflict is a key that is held with other bytes, weight or base, answered with 409. Held is the digest of what is there.
 func UpdateConflict(combiner, id, held, reason string) *Problem {
 	return NewProblem(TypeUpdateConflict, http.StatusConflict, "Another update has this key",
-		fmt.Sprintf("combiner %q has already pushed an update %q that differs: %s", clip(combiner), clip(id), reason)).
+		fmt.Sprintf("combiner %q has already pushed an update %q that differs: %s; give another update another id", clip(combiner), clip(id), reason)).
 		With("combiner", combiner).With("id", id).With("held", held)
 }
 
@@ -167,11 +167,20 @@ func WrongLayout(tensor string, err error) *Problem {
 	return p
 }
 
-// InvalidValue is an element that is NaN, infinite or at or above limit, answered with 422. Index is in C order.
+// InvalidValue is an element that is NaN, infinite or at or above limit, answered with 422. Index is in C order; without a
+// limit every finite value is good.
 func InvalidValue(tensor string, index int64, value string, limit string) *Problem {
-	return NewProblem(TypeInvalidValue, http.StatusUnprocessableEntity, "Invalid value",
-		fmt.Sprintf("tensor %q, element %d is %s; values must be finite and smaller in magnitude than %s", clip(tensor), index, value, limit)).
-		With("tensor", tensor).With("index", index).With("value", value).With("limit", limit)
+	want := "finite"
+	if limit != "" {
+		want += " and smaller in magnitude than " + limit
+	}
+	p := NewProblem(TypeInvalidValue, http.StatusUnprocessableEntity, "Invalid value",
+		fmt.Sprintf("tensor %q, element %d is %s; values must be %s", clip(tensor), index, value, want)).
+		With("tensor", tensor).With("index", index).With("value", value)
+	if limit != "" {
+		p = p.With("limit", limit)
+	}
+	return p
 }
 
 // Unavailable is what this peer cannot do now, answered with 503: another peer or a later try may.
@@ -187,7 +196,7 @@ func NotReady(err error) *Problem {
 // UnknownBase is a base model that no peer in reach has, answered with 503.
 func UnknownBase(base string, retryAfter time.Duration) *Problem {
 	return NewProblem(TypeUnknownBase, http.StatusServiceUnavailable, "Unknown base",
-		fmt.Sprintf("no peer in reach has the base model %s", clip(base))).With("base", base).After(retryAfter)
+		fmt.Sprintf("no peer in reach has the base model %s; pull the session's model and train from that", clip(base))).With("base", base).After(retryAfter)
 }
 
 // MarshalJSON writes the members of RFC 9457 and the extensions beside them, sorted by name.
@@ -283,18 +292,35 @@ func parseRetryAfter(s string) time.Duration {
 
 // problemOf turns a backend's error into the answer, or nil when its text must not go out.
 func problemOf(err error) *Problem {
-	var p *Problem
-	switch {
-	case errors.As(err, &p):
+	if p, ok := errors.AsType[*Problem](err); ok {
 		return p
+	}
+	return ModelFault(err)
+}
+
+// ModelFault turns an error of the model packages into its problem: 400, 413 or 422. Nil when err is none of theirs.
+func ModelFault(err error) *Problem {
+	switch {
 	case errors.Is(err, model.ErrTooLarge):
-		return NewProblem(TypeTooLarge, http.StatusRequestEntityTooLarge, "Too large", detail(err))
+		return NewProblem(TypeTooLarge, http.StatusRequestEntityTooLarge, "Too large", modelDetail(err))
 	case errors.Is(err, model.ErrLayout):
-		return WrongLayout("", err)
+		return WrongLayout("", errors.New(modelDetail(err)))
 	case errors.Is(err, model.ErrFormat):
-		return UnreadableModel(err)
+		return UnreadableModel(errors.New(modelDetail(err)))
 	}
 	return nil
+}
+
+// modelDetail is the text of a model's fault without what the title says already and without the names of our packages.
+func modelDetail(err error) string {
+	s := detail(err)
+	for _, sentinel := range []error{model.ErrTooLarge, model.ErrLayout, model.ErrFormat} {
+		s = strings.TrimSuffix(s, ": "+sentinel.Error())
+	}
+	for _, pkg := range []string{"codec: ", "model: "} {
+		s = strings.TrimPrefix(s, pkg)
+	}
+	return strings.Replace(s, ": model: ", ": ", 1)
 }
 
 func reserved(name string) bool {
