@@ -33,7 +33,7 @@ func TestOpeningAgain(t *testing.T) {
 // Who has opened a session may push at once.
 func TestPushRightAfterOpening(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
-		c.up("a", "b")
+		c.up("a") // alone it waits for nobody
 		for i := range 30 {
 			seed := file(float32(i))
 			info, _, err := c.ask("a").CreateSession(t.Context(), fmt.Sprint("s", i), api.DefaultSessionConfig(), api.Bytes(seed))
