@@ -80,7 +80,7 @@ func (p *Peer) serveEntries(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Lock()
 	mine := p.visible()
-	p.vectors[caller] = theirs
+	p.remember(caller, theirs)
 	behind := !p.replica.Ledger().Vector().Covers(theirs)
 	var out bytes.Buffer
 	out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(encodeState(p.self, mine)))))
@@ -95,6 +95,18 @@ func (p *Peer) serveEntries(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	_, _ = w.Write(out.Bytes())
+}
+
+// remember keeps what a peer of this mesh says that it holds; what strangers say would only fill the memory. It is called with p.mu
+// held.
+func (p *Peer) remember(log ledger.LogID, v ledger.Vector) {
+	_, known := p.members[log]
+	if !known {
+		_, known = p.replica.Ledger().Peer(log)
+	}
+	if known {
+		p.vectors[log] = v
+	}
 }
 
 // owed returns entries between two vectors, of about so many bytes. It takes one of each log by turns: the entry that this peer
@@ -134,7 +146,7 @@ func (p *Peer) exchange(ctx context.Context, t target) error {
 			return err
 		}
 		p.mu.Lock()
-		p.vectors[log] = theirs
+		p.remember(log, theirs)
 		now := p.replica.Ledger().Vector()
 		done := now.Covers(theirs) || before.Covers(now)
 		p.mu.Unlock()
@@ -207,11 +219,17 @@ func readFrame(r io.Reader, limit int) ([]byte, error) {
 	return b, nil
 }
 
-// exchangeSoon has an exchange with a peer done by exchangeLoop; requests that come faster than it works merge.
+// exchangeSoon has an exchange with a peer that lives done by exchangeLoop; requests that come faster than it works merge.
 func (p *Peer) exchangeSoon(log ledger.LogID) {
 	p.mu.Lock()
-	p.urgent[log] = true
+	alive := p.members[log].alive
+	if alive {
+		p.urgent[log] = true
+	}
 	p.mu.Unlock()
+	if !alive {
+		return
+	}
 	select {
 	case p.hurry <- struct{}{}:
 	default:

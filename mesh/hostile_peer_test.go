@@ -4,15 +4,19 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"math"
+	"net"
 	"net/http"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
 
+	"github.com/fedmesh/fedmesh/mesh"
 	"github.com/fedmesh/fedmesh/mesh/api"
 )
 
@@ -249,5 +253,63 @@ func TestHostilePeersThatKeepTheRules(t *testing.T) {
 	if err := v.peer.Ready(); err != nil {
 		t.Error(err)
 	}
+	v.serves(good)
+}
+
+// Strangers that tell what they hold leave nothing in memory.
+func TestHostilePeersAreNotRemembered(t *testing.T) {
+	v := newVictim(t)
+	pairs := make([]uint64, 256) // distinct logs: their ids differ in the last byte
+	for i := range pairs {
+		pairs[i] = math.MaxUint64
+	}
+	one := state(pairs...)
+	// A state of nearly 1 MiB: the same logs again with another first byte.
+	big := one[:20:20]
+	n := 0
+	for first := range 170 {
+		for i := range pairs {
+			pair := slices.Clone(one[20+24*i : 20+24*(i+1)])
+			pair[0] = byte(first)
+			big = append(big, pair...)
+			n++
+		}
+	}
+	binary.BigEndian.PutUint32(big[16:], uint32(n))
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for i := range 50 {
+		big[0], big[1] = 0xdd, byte(i) // another caller
+		if got := v.send(attack{method: http.MethodPost, path: "/v1/peer/entries", header: tagged(), body: big}); got.status != http.StatusOK {
+			t.Fatalf("%d %s", got.status, got.body)
+		}
+	}
+	if after := heap(); after > before+16<<20 {
+		t.Errorf("50 strangers left %d MB in memory", (after-before)>>20)
+	}
+}
+
+// A peer that stops in the middle of a copy holds up neither a goroutine nor a file for ever.
+func TestHostilePeerThatHangs(t *testing.T) {
+	v := newVictim(t, func(c *mesh.Config) { c.StallAfter = 300 * time.Millisecond })
+	good := tensorFile(goodModel())
+	v.openSession(good)
+	before := v.listing()
+	goroutines := runtime.NumGoroutine()
+	conns := make([]net.Conn, 5)
+	for i := range conns {
+		conns[i] = v.dial(v.addr)
+		if _, err := io.WriteString(conns[i], v.copyHead(good, `{"id":"u","weight":1,"base":"`+v.base()+`"}`)+string(good[:20_000])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.until("half stored", func() bool { return strings.Contains(v.listing(), ".tmp-") })
+	v.until("rid of those who hang", func() bool { return v.listing() == before })
+	v.settled(goroutines)
 	v.serves(good)
 }

@@ -37,7 +37,7 @@ type victim struct {
 }
 
 // newVictim runs a peer until the test ends.
-func newVictim(t *testing.T) *victim {
+func newVictim(t *testing.T, tune ...func(*mesh.Config)) *victim {
 	t.Helper()
 	ln := listen(t)
 	cfg := mesh.DefaultConfig()
@@ -46,6 +46,9 @@ func newVictim(t *testing.T) *victim {
 	cfg.Registerer = registry
 	if *verbose {
 		cfg.Logger = zerolog.New(zerolog.NewTestWriter(t))
+	}
+	for _, f := range tune {
+		f(&cfg)
 	}
 	peer, err := mesh.New(cfg)
 	if err != nil {

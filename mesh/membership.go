@@ -105,7 +105,7 @@ func (h *gossipHandler) RemoteState(b []byte) {
 		return
 	}
 	p.mu.Lock()
-	p.vectors[log] = v
+	p.remember(log, v)
 	behind := !p.replica.Ledger().Vector().Covers(v)
 	p.mu.Unlock()
 	if behind {

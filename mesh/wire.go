@@ -64,8 +64,40 @@ func (p *Peer) PeerHandler() http.Handler {
 			refuse(w, http.StatusServiceUnavailable, broken)
 			return
 		}
+		if r.Body != nil && r.Body != http.NoBody {
+			body := &patient{ReadCloser: r.Body, rc: http.NewResponseController(w), after: 2 * p.cfg.StallAfter}
+			r = r.WithContext(r.Context()) // net/http goes on looking at its own request's body
+			r.Body = body
+			defer body.leave()
+		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// patient is a request's body that breaks off when nothing arrives for a while. Whoever sends it gives up earlier.
+type patient struct {
+	io.ReadCloser
+	rc    *http.ResponseController
+	after time.Duration
+	ended bool
+}
+
+func (b *patient) Read(p []byte) (int, error) {
+	_ = b.rc.SetReadDeadline(time.Now().Add(b.after))
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		// net/http watches the connection from now on; a deadline left behind would end the request.
+		b.ended = true
+		_ = b.rc.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// leave bounds how long net/http waits for the rest of a body that the handler did not read.
+func (b *patient) leave() {
+	if !b.ended {
+		_ = b.rc.SetReadDeadline(time.Now().Add(b.after))
+	}
 }
 
 // tag names the mesh and the protocol in requests between peers.
