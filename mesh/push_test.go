@@ -118,7 +118,7 @@ func TestFirstPushIsNoDuplicate(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		c.up("a", "b", "c")
 		c.open("a", "s", file(0), func(s *api.SessionConfig) { s.Copies = 3 })
-		for i := range 50 {
+		for i := range 80 {
 			o := weighted(combiner(i), 1)
 			if i%2 == 0 {
 				o.ID = "u"
