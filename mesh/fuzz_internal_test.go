@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/fedmesh/fedmesh/mesh/ledger"
+	"github.com/fedmesh/fedmesh/mesh/store"
 	"github.com/fedmesh/fedmesh/model"
 )
 
@@ -204,5 +205,51 @@ func FuzzOffer(f *testing.F) {
 				t.Fatalf("%+v makes an entry that cannot be read: %v", o, err)
 			}
 		})
+	})
+}
+
+// FuzzGossip feeds a peer what gossip may bring: messages, and states at joining.
+func FuzzGossip(f *testing.F) {
+	log := ledger.LogID{1, 2, 3}
+	joined := ledger.NewEntry(log, 1, model.Digest{}, &ledger.PeerJoined{Name: "a", Mesh: "m"})
+	sealed := ledger.NewEntry(log, 2, model.Sum(joined.Raw), &ledger.RoundSealed{Round: math.MaxUint64, Cut: ledger.Vector{log: 1}})
+	sum := encodePartial(&partial{Label: someLabel(), Weight: ledger.MaxWeight, Sum: make([]byte, 16)})
+	state := encodeState(log, ledger.Vector{log: math.MaxUint64})
+	for _, s := range [][]byte{joined.Raw, sealed.Raw, sum, state} {
+		for _, kind := range []byte{msgEntry, msgPartial, 3} {
+			f.Add(append([]byte{kind}, s...))
+		}
+	}
+	for _, l := range lies() {
+		if len(l) < 100 {
+			f.Add(append([]byte{msgPartial}, l...))
+		}
+	}
+	cfg := DefaultConfig()
+	cfg.Name, cfg.API, cfg.DataDir, cfg.Fsync = "a", "127.0.0.1:1", f.TempDir(), store.Never
+	p, err := New(cfg)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			f.Error(err)
+		}
+	})
+	h := (*gossipHandler)(p)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		bounded(t, b, func() {
+			h.Message(b)
+			h.RemoteState(b)
+		})
+		p.mu.Lock()
+		broken := p.broken
+		p.mu.Unlock()
+		if broken != nil {
+			t.Fatalf("the peer is out of service: %v", broken)
+		}
+		if _, _, err := decodeState(h.LocalState()); err != nil {
+			t.Fatal(err)
+		}
 	})
 }
