@@ -15,7 +15,9 @@ func seconds(n float64) api.Duration { return api.Duration(n * float64(time.Seco
 func TestTargetClosesARoundAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		c.up("a", "b", "c")
-		c.open("a", "s", file(0), func(s *api.SessionConfig) { s.TargetCombiners, s.RoundTimeout, s.SettleTimeout = 3, seconds(3600), seconds(10) })
+		c.open("a", "s", file(0), func(s *api.SessionConfig) {
+			s.TargetCombiners, s.RoundTimeout, s.SettleTimeout = 3, seconds(3600), seconds(10)
+		})
 		for round := range 3 {
 			base := c.session("a", "s").Model
 			c.push("a", "s", from(base, "x", 1), file(float32(round+1)))
