@@ -66,6 +66,9 @@ func (s *script) act(a *actor, verb string, args []string, opts map[string]strin
 			d, _ = a.r.ModelOf(a.l.Session(s.key), s.number(args[0]))
 		}
 		a.r.HoldModel(d, true)
+	case "deletes":
+		d, _ := a.r.ModelOf(a.l.Session(s.key), s.number(arg(0)))
+		a.r.DropModel(d)
 	case "takes":
 		a.r.HoldModel(a.work.Takes[0].Model, true)
 	case "misses":

@@ -24,7 +24,7 @@ import (
 //	a sees b c        who is taken for alive
 //	a wakes, a stalls whether it has exchanged vectors
 //	a tick: sealed 1  decide; these entries follow
-//	a works [volatile], a syncs [1], a takes, a misses x/1    do what the last tick asked for
+//	a works [volatile], a syncs [1], a takes, a deletes 1, a misses x/1    do what the last tick asked for
 //	a open: 2, a final: 1, a round 1: x/1 y/1, a members 2: a b, a owes 1: b, a waiting: x/1 y/1(lost),
 //	a holders x/1: a b, a conflicts: x/1, a weight 1: 8, a has 1: true, a accepts: true, a last: 3
 //

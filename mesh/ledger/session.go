@@ -103,8 +103,7 @@ func (l *Ledger) index(e *Entry) {
 			l.touchAll()
 		}
 	case *PeerForgotten:
-		l.peers.propose(e, b)
-		l.touchAll()
+		l.peers.propose(e, b) // binds nothing before it is acknowledged
 	case *ForgetAcknowledged:
 		l.peers.acknowledge(e, b)
 		l.touchAll()
@@ -141,8 +140,7 @@ func (l *Ledger) index(e *Entry) {
 		}
 	case *RoundsSkipped:
 		s := l.session(b.Session)
-		s.skips[e.Log] = append(s.skips[e.Log], skipAt{seq: e.Seq, from: b.From, to: b.To, seen: b.Seen, inputs: b.Inputs})
-		s.touch(b.From)
+		s.skips[e.Log] = append(s.skips[e.Log], skipAt{seq: e.Seq, from: b.From, to: b.To, seen: b.Seen, inputs: b.Inputs}) // adds nothing to a round
 	case *RoundComputed:
 		s := l.session(b.Session)
 		if s.computed[b.Round] == nil {
