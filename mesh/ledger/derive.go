@@ -18,7 +18,8 @@ type round struct {
 	content []*UpdateHeld // by key
 	waiting []pending     // appeared, in no round yet; by key
 	inputs  model.Digest
-	closing bool // SessionClosed lies inside the cut
+	closing bool   // SessionClosed lies inside the cut
+	facts   Vector // nil until asked for; whatever changes them has the round derived again
 
 	computed      []Computation // from these inputs
 	computedSince int           // logs' words about the round that computed was made from
@@ -275,17 +276,21 @@ func (s *Session) waitingFor(n uint64) []LogID {
 
 // facts returns the cut that holds all that was said about round n and bears on its content: the seals and losses of its members.
 func (s *Session) facts(n uint64) Vector {
+	if known := s.rounds[n].facts; known != nil {
+		return known
+	}
 	v, out := s.votersOf(n), Vector{}
 	for _, m := range v.members {
 		if seal, ok := s.sealOf(m, n, v); ok && seal.cut != nil {
-			out.Join(Vector{m: seal.seq})
+			out[m] = seal.seq
 		}
 	}
 	for _, l := range s.lost[n] {
 		if slices.Contains(v.members, l.ref.Log) && !s.ledger.peers.void(l.ref.Log, l.ref.Seq, v) {
-			out.Join(Vector{l.ref.Log: l.ref.Seq})
+			out[l.ref.Log] = max(out[l.ref.Log], l.ref.Seq)
 		}
 	}
+	s.rounds[n].facts = out
 	return out
 }
 
