@@ -25,6 +25,7 @@ type Replica struct {
 	models   map[model.Digest]bool         // bytes are here; true when they would survive a power cut
 	results  map[model.Digest]model.Digest // inputs → model, as computed here
 	sessions map[SessionKey]*local
+	changes  uint64 // of alive and models
 }
 
 // local is what a peer knows of one session by itself. None of it is shared, and all of it may be lost.
@@ -35,6 +36,13 @@ type local struct {
 	sealed   map[uint64]Time // when a seal for a round was first known here
 	missing  map[Key]Time    // updates of the next round that nobody delivers, since when
 	missFor  model.Digest    // the inputs they are missing for
+	settled  accounted
+}
+
+// accounted is what a peer knew when it found that it owed no word to any round.
+type accounted struct {
+	version, changes uint64
+	have             int64
 }
 
 // Ready is what a Tick asks of the driver.
@@ -82,6 +90,7 @@ func (r *Replica) Append(body Body) (*Entry, error) { return r.ledger.Append(r.s
 
 // SetAlive replaces the set of logs whose peers are not taken for dead. The replica's own is always in it.
 func (r *Replica) SetAlive(logs []LogID) {
+	r.changes++
 	r.alive = map[LogID]bool{r.self: true}
 	for _, log := range logs {
 		r.alive[log] = true
@@ -95,10 +104,14 @@ func (r *Replica) SetSynced(ok bool) { r.synced = ok }
 // HoldModel says that a model's bytes are here, and whether they would survive a power cut. A round's model is served as
 // soon as it is here, but the peer gives its word for it (RoundComputed, RoundsSkipped) only when it is durable: upon that
 // word others delete what it was made of.
-func (r *Replica) HoldModel(d model.Digest, durable bool) { r.models[d] = r.models[d] || durable }
+func (r *Replica) HoldModel(d model.Digest, durable bool) {
+	r.changes++
+	r.models[d] = r.models[d] || durable
+}
 
 // DropModel says that a model's bytes are no longer here.
 func (r *Replica) DropModel(d model.Digest) {
+	r.changes++
 	delete(r.models, d)
 	maps.DeleteFunc(r.results, func(_, m model.Digest) bool { return m == d })
 }

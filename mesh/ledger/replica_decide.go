@@ -99,6 +99,10 @@ const maxSkip = 1 << 14
 // account appends what this peer owes to rounds whose model it durably has: its computation of those it sealed, a skip for
 // the others.
 func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
+	now := accounted{version: r.ledger.version, changes: r.changes, have: ls.have}
+	if now == ls.settled {
+		return false
+	}
 	last := ls.have
 	for ; last > int64(s.final); last-- {
 		if d, ok := r.modelOf(s, uint64(last)); ok && r.models[d] {
@@ -144,7 +148,11 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 		}
 	}
 	flush()
-	return r.vouch(s, ls, ready) || said
+	if r.vouch(s, ls, ready) || said {
+		return true
+	}
+	ls.settled = now
+	return false
 }
 
 // vouch says of the latest model that it is here, when nobody else who is alive has it: a final round's model is taken from those
