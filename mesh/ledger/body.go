@@ -40,8 +40,11 @@ type PeerJoined struct {
 	Mesh string // the mesh the peer belongs to
 }
 
-// PeerLeft ends a log: it stands for all seals and computations its peer still owed.
-type PeerLeft struct{}
+// PeerLeft ends a log: it stands for all seals, computations and acknowledgements its peer still owed. Seen is the peer's vector,
+// the upto of the latter.
+type PeerLeft struct {
+	Seen Vector
+}
 
 // PeerForgotten proposes to wait no longer for peers that will not return.
 type PeerForgotten struct {
@@ -199,11 +202,16 @@ func (*RoundsSkipped) Kind() Kind { return KindRoundsSkipped }
 func (*RoundComputed) Kind() Kind { return KindRoundComputed }
 
 func (*PeerJoined) needs(func(LogID, uint64))    {}
-func (*PeerLeft) needs(func(LogID, uint64))      {}
 func (*SessionClosed) needs(func(LogID, uint64)) {}
 func (*UpdateHeld) needs(func(LogID, uint64))    {}
 func (*UpdateDropped) needs(func(LogID, uint64)) {}
 func (*UpdateLost) needs(func(LogID, uint64))    {}
+
+func (b *PeerLeft) needs(f func(LogID, uint64)) {
+	for log, n := range b.Seen {
+		f(log, n)
+	}
+}
 
 func (b *PeerForgotten) needs(f func(LogID, uint64)) {
 	for _, t := range b.Targets {

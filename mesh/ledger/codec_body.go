@@ -8,7 +8,7 @@ import (
 )
 
 func (b *PeerJoined) encode(e *encoder) { e.array(2); e.text(b.Name); e.text(b.Mesh) }
-func (b *PeerLeft) encode(e *encoder)   { e.array(0) }
+func (b *PeerLeft) encode(e *encoder)   { e.array(1); e.vector(b.Seen) }
 
 func (b *PeerForgotten) encode(e *encoder) { e.array(1); e.logs(b.Targets) }
 
@@ -162,8 +162,8 @@ func (d *decoder) body(k Kind) Body {
 		d.arrayOf(2)
 		return &PeerJoined{Name: d.text(), Mesh: d.text()}
 	case KindPeerLeft:
-		d.arrayOf(0)
-		return &PeerLeft{}
+		d.arrayOf(1)
+		return &PeerLeft{Seen: d.vector()}
 	case KindPeerForgotten:
 		d.arrayOf(1)
 		return &PeerForgotten{Targets: d.logs()}

@@ -78,7 +78,7 @@ func body() *rapid.Generator[ledger.Body] {
 		case ledger.KindPeerJoined:
 			return &ledger.PeerJoined{Name: text, Mesh: rapid.String().Draw(t, "mesh")}
 		case ledger.KindPeerLeft:
-			return &ledger.PeerLeft{}
+			return &ledger.PeerLeft{Seen: vector().Draw(t, "seen")}
 		case ledger.KindPeerForgotten:
 			return &ledger.PeerForgotten{Targets: logs().Draw(t, "targets")}
 		case ledger.KindForgetAcknowledged:

@@ -87,7 +87,7 @@ func (m *mesh) body(i int) ledger.Body {
 		return &ledger.PeerJoined{Name: "again", Mesh: "m"}
 	case 1:
 		if rapid.IntRange(0, 5).Draw(t, "really") == 0 {
-			return &ledger.PeerLeft{}
+			return &ledger.PeerLeft{Seen: l.Vector().Clone()}
 		}
 		return &ledger.SessionClosed{Session: m.key}
 	case 2:

@@ -104,6 +104,8 @@ func namedBy(b ledger.Body) ledger.Vector {
 	switch b := b.(type) {
 	case *ledger.RoundSealed:
 		return b.Cut
+	case *ledger.PeerLeft:
+		return b.Seen
 	case *ledger.RoundsSkipped:
 		return b.Seen
 	case *ledger.RoundComputed:

@@ -16,13 +16,18 @@ func compareUint(a, b uint64) int { return cmp.Compare(a, b) }
 // peers indexes the membership facts of all logs.
 type peers struct {
 	joined    map[LogID][]joinedAt
-	left      map[LogID]uint64 // sequence number of PeerLeft
-	proposals []proposal       // by Ref
+	left      map[LogID]leftAt
+	proposals []proposal // by Ref
 }
 
 type joinedAt struct {
 	seq  uint64
 	name string
+}
+
+type leftAt struct {
+	seq  uint64
+	seen Vector
 }
 
 // proposal is a PeerForgotten and the acknowledgements of it.
@@ -43,7 +48,7 @@ type voters struct {
 	before  Vector
 }
 
-func newPeers() peers { return peers{joined: map[LogID][]joinedAt{}, left: map[LogID]uint64{}} }
+func newPeers() peers { return peers{joined: map[LogID][]joinedAt{}, left: map[LogID]leftAt{}} }
 
 func (p *peers) propose(e *Entry, b *PeerForgotten) {
 	at, _ := slices.BinarySearchFunc(p.proposals, e.Ref(), func(q proposal, r Ref) int { return q.ref.Compare(r) })
@@ -85,8 +90,8 @@ func (p *peers) effective(q *proposal, members []LogID, bound Vector) bool {
 }
 
 func (p *peers) hasLeft(log LogID, bound Vector) bool {
-	seq, ok := p.left[log]
-	return ok && (bound == nil || bound.Holds(Ref{Log: log, Seq: seq}))
+	l, ok := p.left[log]
+	return ok && (bound == nil || bound.Holds(Ref{Log: log, Seq: l.seq}))
 }
 
 // agreedUpto calls f with how much of a log counts by each proposal against it that binds a round with these members, until
@@ -99,8 +104,13 @@ func (p *peers) agreedUpto(log LogID, members []LogID, bound Vector, f func(upto
 		}
 		var upto uint64
 		for _, m := range members {
-			if !slices.Contains(q.targets, m) {
-				upto = max(upto, q.acks[m].upto[log])
+			if slices.Contains(q.targets, m) {
+				continue
+			}
+			if a, acked := q.acks[m]; acked {
+				upto = max(upto, a.upto[log])
+			} else {
+				upto = max(upto, p.left[m].seen[log])
 			}
 		}
 		if f(upto) {

@@ -85,8 +85,13 @@ func (r *Replica) Ledger() *Ledger { return r.ledger }
 // Self returns the id of the replica's own log.
 func (r *Replica) Self() LogID { return r.self }
 
-// Append appends a fact to the replica's own log.
-func (r *Replica) Append(body Body) (*Entry, error) { return r.ledger.Append(r.self, body) }
+// Append appends a fact to the replica's own log. It fills in what a PeerLeft has seen.
+func (r *Replica) Append(body Body) (*Entry, error) {
+	if left, ok := body.(*PeerLeft); ok && left.Seen == nil {
+		body = &PeerLeft{Seen: r.ledger.vector.Clone()}
+	}
+	return r.ledger.Append(r.self, body)
+}
 
 // SetAlive replaces the set of logs whose peers are not taken for dead. The replica's own is always in it.
 func (r *Replica) SetAlive(logs []LogID) {

@@ -98,7 +98,7 @@ func (l *Ledger) index(e *Entry) {
 	case *PeerJoined:
 		l.peers.joined[e.Log] = append(l.peers.joined[e.Log], joinedAt{seq: e.Seq, name: b.Name})
 	case *PeerLeft:
-		l.peers.left[e.Log] = e.Seq
+		l.peers.left[e.Log] = leftAt{seq: e.Seq, seen: b.Seen}
 		if len(l.peers.proposals) > 0 { // it stands for the acknowledgements its peer owed
 			l.touchAll()
 		}
