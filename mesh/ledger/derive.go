@@ -274,7 +274,8 @@ func (s *Session) waitingFor(n uint64) []LogID {
 	return out
 }
 
-// facts returns the cut that holds all that was said about round n and bears on its content: the seals and losses of its members.
+// facts returns the cut that holds all that was said about round n and bears on its content: the seals and losses of its members,
+// and what makes some of these void.
 func (s *Session) facts(n uint64) Vector {
 	if known := s.rounds[n].facts; known != nil {
 		return known
@@ -290,6 +291,7 @@ func (s *Session) facts(n uint64) Vector {
 			out[l.ref.Log] = max(out[l.ref.Log], l.ref.Seq)
 		}
 	}
+	s.ledger.peers.forgettings(v, out)
 	s.rounds[n].facts = out
 	return out
 }

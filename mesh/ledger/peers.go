@@ -120,6 +120,23 @@ func (p *peers) agreedUpto(log LogID, members []LogID, bound Vector, f func(upto
 	return false
 }
 
+// forgettings adds to a cut what makes the forgettings effective that bind a round.
+func (p *peers) forgettings(v voters, out Vector) {
+	for i := range p.proposals {
+		q := &p.proposals[i]
+		if !p.effective(q, v.members, nil) {
+			continue
+		}
+		for _, m := range v.members {
+			if a, acked := q.acks[m]; acked {
+				out[m] = max(out[m], a.seq)
+			} else if l, left := p.left[m]; left {
+				out[m] = max(out[m], l.seq)
+			}
+		}
+	}
+}
+
 // void reports whether the word of a log at seq does not count in a round: its members have forgotten the log and held less
 // of it, and it is not by its return that it is a member. A round that others made final without it is then closed to it
 // for good, whatever it says after its return.

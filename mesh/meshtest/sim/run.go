@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/fedmesh/fedmesh/mesh/ledger"
@@ -241,13 +242,18 @@ func (w *world) rest() {
 	}
 	w.run(w.now + 1500)
 	for _, key := range w.sessions {
-		for _, p := range w.peers {
-			if p.session(key) != nil && !p.leaving && p.append(&ledger.SessionClosed{Session: key}) {
-				break
-			}
+		for end := w.now + 20_000; !w.close(key) && w.now < end; {
+			w.run(w.now + 500)
 		}
 	}
 	w.run(w.now + 15_000)
+}
+
+// close closes a session at the first peer that is ready to.
+func (w *world) close(key ledger.SessionKey) bool {
+	return slices.ContainsFunc(w.peers, func(p *peer) bool {
+		return p.session(key) != nil && !p.leaving && p.append(&ledger.SessionClosed{Session: key})
+	})
 }
 
 func (w *world) result(seed uint64) Result {
