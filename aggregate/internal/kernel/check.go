@@ -8,6 +8,17 @@ import "encoding/binary"
 
 // Check16 finds the first 16-bit element whose bits without the sign are limit or more; 0 < limit < 2^15.
 func Check16(p []byte, limit uint16) int {
+	m, n := vectorLargest(p, 2)
+	if m >= uint64(limit) {
+		return check16(p, limit)
+	}
+	if i := check16(p[n:], limit); i >= 0 {
+		return n/2 + i
+	}
+	return -1
+}
+
+func check16(p []byte, limit uint16) int {
 	const top = 0x8000_8000_8000_8000
 	if !reaches(p, top, uint64(1<<15-limit)*0x0001_0001_0001_0001) {
 		return -1
@@ -22,6 +33,17 @@ func Check16(p []byte, limit uint16) int {
 
 // Check32 finds the first 32-bit element whose bits without the sign are limit or more; 0 < limit < 2^31.
 func Check32(p []byte, limit uint32) int {
+	m, n := vectorLargest(p, 4)
+	if m >= uint64(limit) {
+		return check32(p, limit)
+	}
+	if i := check32(p[n:], limit); i >= 0 {
+		return n/4 + i
+	}
+	return -1
+}
+
+func check32(p []byte, limit uint32) int {
 	const top = 0x80000000_80000000
 	if !reaches(p, top, uint64(1<<31-limit)*0x00000001_00000001) {
 		return -1
@@ -78,6 +100,16 @@ func reaches(p []byte, top, add uint64) bool {
 
 // Largest returns the largest magnitude, as bits without the sign, of the elements of size 2, 4 or 8 in p.
 func Largest(p []byte, size int) uint64 {
+	var m uint64
+	if size < 8 {
+		var n int
+		m, n = vectorLargest(p, size)
+		p = p[n:]
+	}
+	return max(m, largest(p, size))
+}
+
+func largest(p []byte, size int) uint64 {
 	var m uint64
 	switch size {
 	case 2:

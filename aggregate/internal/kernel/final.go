@@ -18,6 +18,14 @@ func (s *Saturated) add(i int) {
 	s.Count++
 }
 
+// append adds those of a later part, which begins at element n.
+func (s *Saturated) append(n int, later Saturated) {
+	if s.Count == 0 && later.Count > 0 {
+		s.First = n + later.First
+	}
+	s.Count += later.Count
+}
+
 // Divisor divides by one total weight with multiplications: Möller and Granlund,
 // "Improved division by invariant integers", IEEE Transactions on Computers 60 (2011), algorithm 4.
 type Divisor struct {
@@ -81,9 +89,20 @@ func (d Divisor) quotient(h, l uint64) (q uint64, e int) {
 // only made when the estimate is next to half way between two results: by chance never, but
 // real ties are common where weights are equal.
 func FinalF32(dst []byte, lo, hi []uint64, d Divisor, scale int, limit uint32) (sat Saturated) {
-	const half = 1 << 38 // of the last bit that is kept
 	hi = hi[:len(lo)]
 	dst = dst[:4*len(lo)]
+	n := vectorFinalF32(dst, lo, hi, d, scale, limit, func(i int) {
+		if finalF32(dst[4*i:4*i+4], lo[i:i+1], hi[i:i+1], d, scale, limit).Count > 0 {
+			sat.add(i)
+		}
+	})
+	sat.append(n, finalF32(dst[4*n:], lo[n:], hi[n:], d, scale, limit))
+	return sat
+}
+
+func finalF32(dst []byte, lo, hi []uint64, d Divisor, scale int, limit uint32) (sat Saturated) {
+	const half = 1 << 38 // of the last bit that is kept
+	hi = hi[:len(lo)]
 	// One less than the bias of float32: the implicit bit of the mantissa adds one to the
 	// exponent when both are put together, as does a mantissa rounded up to the next power of two.
 	bias := 126 + scale + d.shift
@@ -137,7 +156,19 @@ func FinalF16(dst []byte, lo, hi []uint64, d Divisor, limit uint16) Saturated {
 }
 
 // FinalBF16 is [FinalF32] for bfloat16.
-func FinalBF16(dst []byte, lo, hi []uint64, d Divisor, scale int, limit uint16) Saturated {
+func FinalBF16(dst []byte, lo, hi []uint64, d Divisor, scale int, limit uint16) (sat Saturated) {
+	hi = hi[:len(lo)]
+	dst = dst[:2*len(lo)]
+	n := vectorFinalBF16(dst, lo, hi, d, scale, limit, func(i int) {
+		if finalBF16(dst[2*i:2*i+2], lo[i:i+1], hi[i:i+1], d, scale, limit).Count > 0 {
+			sat.add(i)
+		}
+	})
+	sat.append(n, finalBF16(dst[2*n:], lo[n:], hi[n:], d, scale, limit))
+	return sat
+}
+
+func finalBF16(dst []byte, lo, hi []uint64, d Divisor, scale int, limit uint16) Saturated {
 	return finalFloat(dst, lo, hi, d, scale, format{size: 2, mantissa: 7, emin: -126}, uint64(limit))
 }
 

@@ -13,21 +13,24 @@ import (
 // product shifted right is the upper word, and down is all ones to select it. Numbers that vanish
 // altogether, the subnormal ones and zero among them, have mul 0. Both signs have the same
 // entries: with the sign as a ninth index bit the loop need not mask it off.
-type Table [512]place
+type Table struct {
+	places [512]place
+	least  uint64 // the exponent, with its bias, of the float32 whose last bit is the accumulator's least
+}
 
 type place struct{ mul, down uint64 }
 
 // NewTable returns the table for least bit 2^(-63+scale), scale ≥ 0.
 func NewTable(scale int) *Table {
-	t := new(Table)
-	for i := range t {
+	t := &Table{least: uint64(150 - 63 + scale)}
+	for i := range t.places {
 		// x = mantissa · 2^(exponent-150), so in least bits:
 		switch shift := i&0xff - 150 + 63 - scale; {
 		case shift >= 64: // |x| ≥ 2^24·scale, refused before it comes here
 		case shift >= 0:
-			t[i].mul = 1 << shift
+			t.places[i].mul = 1 << shift
 		case shift > -64:
-			t[i] = place{mul: 1 << (64 + shift), down: ^uint64(0)}
+			t.places[i] = place{mul: 1 << (64 + shift), down: ^uint64(0)}
 		}
 	}
 	return t
@@ -44,6 +47,12 @@ func FoldF32(lo, hi []uint64, p []byte, w int64, t *Table) {
 	hi = hi[:len(lo)]
 	p = p[:4*len(lo)]
 	u, neg := split(w)
+	n := vectorFoldF32(lo, hi, p, u, neg, t.least)
+	foldF32(lo[n:], hi[n:], p[4*n:], u, neg, t)
+}
+
+func foldF32(lo, hi []uint64, p []byte, u, neg uint64, t *Table) {
+	hi = hi[:len(lo)]
 	flip := neg & 0x80000000_80000000
 	// Two elements a turn, from one load: a sixth faster than one.
 	i := 0
@@ -53,7 +62,7 @@ func FoldF32(lo, hi []uint64, p []byte, w int64, t *Table) {
 		}
 		b := binary.LittleEndian.Uint64(p) ^ flip
 		p = p[8:]
-		e := &t[b>>23&0x1ff]
+		e := &t.places[b>>23&0x1ff]
 		h, l := bits.Mul64(u*(b&0x7fffff|0x800000), e.mul)
 		l ^= (l ^ h) & e.down
 		h &^= e.down
@@ -63,7 +72,7 @@ func FoldF32(lo, hi []uint64, p []byte, w int64, t *Table) {
 		hi[i], _ = bits.Add64(hi[i], h^s, c)
 
 		b >>= 32
-		e = &t[b>>23&0x1ff]
+		e = &t.places[b>>23&0x1ff]
 		h, l = bits.Mul64(u*(b&0x7fffff|0x800000), e.mul)
 		l ^= (l ^ h) & e.down
 		h &^= e.down
@@ -83,6 +92,12 @@ func FoldBF16(lo, hi []uint64, p []byte, w int64, t *Table) {
 	hi = hi[:len(lo)]
 	p = p[:2*len(lo)]
 	u, neg := split(w)
+	n := vectorFoldBF16(lo, hi, p, u, neg, t.least)
+	foldBF16(lo[n:], hi[n:], p[2*n:], u, neg, t)
+}
+
+func foldBF16(lo, hi []uint64, p []byte, u, neg uint64, t *Table) {
+	hi = hi[:len(lo)]
 	for i := range lo {
 		if len(p) < 2 {
 			return
@@ -94,7 +109,7 @@ func FoldBF16(lo, hi []uint64, p []byte, w int64, t *Table) {
 
 // fold32 is one step of the loops above.
 func fold32(lo, hi *uint64, b uint32, u uint64, t *Table) {
-	e := &t[b>>23]
+	e := &t.places[b>>23]
 	h, l := bits.Mul64(u*uint64(b&0x7fffff|0x800000), e.mul)
 	l ^= (l ^ h) & e.down
 	h &^= e.down
@@ -110,6 +125,13 @@ func FoldF16(lo, hi []uint64, p []byte, w int64) {
 	hi = hi[:len(lo)]
 	p = p[:2*len(lo)]
 	u, neg := split(w)
+	const least = 1<<64 - 33 // as below
+	n := vectorFoldF16(lo, hi, p, u, neg, least)
+	foldF16(lo[n:], hi[n:], p[2*n:], u, neg)
+}
+
+func foldF16(lo, hi []uint64, p []byte, u, neg uint64) {
+	hi = hi[:len(lo)]
 	for i := range lo {
 		if len(p) < 2 {
 			return

@@ -12,6 +12,13 @@ const RawSize = 16
 func Merge(lo, hi, xlo, xhi []uint64) {
 	n := len(lo)
 	hi, xlo, xhi = hi[:n], xlo[:n], xhi[:n]
+	n = vectorMerge(lo, hi, xlo, xhi)
+	merge(lo[n:], hi[n:], xlo[n:], xhi[n:])
+}
+
+func merge(lo, hi, xlo, xhi []uint64) {
+	n := len(lo)
+	hi, xlo, xhi = hi[:n], xlo[:n], xhi[:n]
 	for i := range lo {
 		var c uint64
 		lo[i], c = bits.Add64(lo[i], xlo[i], 0)
