@@ -1,18 +1,9 @@
 package aggregate
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/fedmesh/fedmesh/aggregate/internal/kernel"
 	"github.com/fedmesh/fedmesh/model"
 )
-
-// RawSize is the number of bytes of one element of an encoded sum.
-const RawSize = kernel.RawSize
-
-// ErrPartial is wrapped by the errors for an encoded sum that is damaged.
-var ErrPartial = errors.New("damaged partial sum")
 
 // Acc holds the exact sums of some elements, in memory. The zero value holds none; [Acc.Reset] sizes it. Adding
 // and merging commute, and subtracting undoes them. Lengths that do not agree are a mistake of the program and panic.
@@ -45,26 +36,6 @@ func (a *Acc) Merge(b *Acc) { kernel.Merge(a.lo, a.hi, b.lo, b.hi) }
 
 // Sub subtracts the sums in b.
 func (a *Acc) Sub(b *Acc) { kernel.Sub(a.lo, a.hi, b.lo, b.hi) }
-
-// AppendRaw appends the encoded sums, [RawSize] bytes each.
-func (a *Acc) AppendRaw(p []byte) []byte {
-	n := len(p)
-	p = append(p, make([]byte, RawSize*a.Len())...)
-	kernel.PutRaw(p[n:], a.lo, a.hi)
-	return p
-}
-
-// MergeRaw adds encoded sums. They must be as many as there are elements, and sums over updates whose weights add up to
-// at most [MaxTotalWeight], else the error wraps [ErrPartial] and a means nothing.
-func (a *Acc) MergeRaw(p []byte) error {
-	if len(p) != RawSize*a.Len() {
-		return fmt.Errorf("aggregate: %d bytes for the sums of %d elements, want %d: %w", len(p), a.Len(), RawSize*a.Len(), ErrPartial)
-	}
-	if !kernel.MergeRaw(a.lo, a.hi, p) {
-		return fmt.Errorf("aggregate: a sum is beyond ±2^125, which no updates reach: %w", ErrPartial)
-	}
-	return nil
-}
 
 // Finalise writes each sum divided by total, 1 to [MaxTotalWeight], to dst as elements of the tensor; elem is the index of
 // the first.

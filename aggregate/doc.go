@@ -50,8 +50,21 @@
 // most 64 bits, their sums at most 3·2^102. Sums over updates alone stay within ±2^125, and a partial sum beyond it
 // is refused as damaged.
 //
-// On the wire a partial sum is 16 bytes per element, the 128-bit two's complement integer, little-endian, elements
-// in canonical order, and nothing else: which updates are in it travels beside it.
+// # Encoded sums
+//
+// On the wire a partial sum is, for each block of 32,768 elements or the part of it within the range, in canonical order: a header of two bytes for
+// each chunk of 1,024 elements, the last of which may have fewer, counted from the first element of the block that is in the range; then
+// the chunks' elements. Which updates are in the sum travels beside it.
+//
+// The first byte of the header is the shift, the number of zero bits that all the chunk's sums end in, at most 125. The second is
+// the width, at most 16. Each element is its 128-bit sum, shifted right by the shift, as a two's complement integer of so many bytes,
+// little-endian: the fewest that hold all the chunk's elements. A chunk of zeros has shift and width 0, and nothing
+// else. So a sum has one encoding, and any other is refused. Sums of trained float32 models take 7 to 9 bytes an element, those of three updates
+// or more fewer than the updates.
+//
+// As blocks do not depend on each other and tell their size, a part of an encoded sum over all elements can be cut out: [Spec.CutPartial].
+//
+// # Results
 //
 // Results are rounded to the nearest value of the dtype, half to even: floats directly from the quotient, whatever
 // their width. A zero is +0. A result that the tensor's range or dtype does not hold becomes the nearest one that it does, so that

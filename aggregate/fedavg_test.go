@@ -210,7 +210,7 @@ func TestFedAvgRefuses(t *testing.T) {
 		}
 		var sums []io.Reader
 		if source != nil {
-			sums = append(sums, bytes.NewReader(make([]byte, aggregate.RawSize)))
+			sums = append(sums, bytes.NewReader(make([]byte, 2)))
 		}
 		if _, err := plan.Range(t.Context(), nil, 0, 1, sums, io.Discard); !errors.Is(err, want) {
 			t.Errorf("source %v, %d sums: %v", source, len(sums), err)

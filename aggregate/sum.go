@@ -47,17 +47,16 @@ func (w *Workspace) orNew() *Workspace {
 	return w
 }
 
-// Partial writes the exact sum of the terms over the elements [from, to), encoded, to out: [RawSize] bytes for each element. The
-// magnitudes of the weights may add up to [MaxTotalWeight]. A nil ws is allowed.
+// Partial writes the exact sum of the terms over the elements [from, to), encoded, to out: less than [Spec.Section]
+// of three updates for most models. The magnitudes of the weights may add up to [MaxTotalWeight]. A nil ws is allowed.
 func (s *Spec) Partial(ctx context.Context, ws *Workspace, from, to int64, terms []Term, out io.Writer) error {
 	if err := checkTerms(terms, MaxTotalWeight); err != nil {
 		return err
 	}
 	ws = ws.orNew()
 	return s.sum(ctx, ws, from, to, terms, nil, func([]Span) error {
-		p := ws.bytes(RawSize * int64(ws.acc.Len()))
-		kernel.PutRaw(p, ws.acc.lo, ws.acc.hi)
-		return write(out, p)
+		ws.buf = ws.acc.Append(ws.buf[:0])
+		return write(out, ws.buf)
 	})
 }
 
@@ -133,11 +132,7 @@ func (s *Spec) sum(ctx context.Context, ws *Workspace, from, to int64, terms []T
 			s.fold(ws.acc, spans, p, t.Weight)
 		}
 		for i, r := range sums {
-			p := ws.bytes(RawSize * (end - from))
-			if _, err := io.ReadFull(r, p); err != nil {
-				return fmt.Errorf("aggregate: partial sum %d of %d, elements %d to %d: %w", i+1, len(sums), from, end, noEOF(err))
-			}
-			if err := ws.acc.MergeRaw(p); err != nil {
+			if err := ws.readSums(r); err != nil {
 				return fmt.Errorf("partial sum %d of %d, elements %d to %d: %w", i+1, len(sums), from, end, err)
 			}
 		}

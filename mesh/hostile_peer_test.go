@@ -238,8 +238,8 @@ func TestHostilePeersThatKeepTheRules(t *testing.T) {
 		many = append(many, labelEntry{Combiner: "x", ID: fmt.Sprintf("%05d", i), Model: held, Weight: 1})
 	}
 	got = v.send(attack{method: http.MethodPost, path: "/v1/peer/sums/" + v.key(), header: tagged(), body: packed(t, sumBody{Label: many, From: 0, To: 1})})
-	if got.status != http.StatusOK || len(got.body) != 16 {
-		t.Errorf("sums: %d %s", got.status, got.body)
+	if got.status != http.StatusOK || len(got.body) < 2 || len(got.body) > 2+16 {
+		t.Errorf("sums: %d %x", got.status, got.body)
 	}
 	for _, r := range []string{"bytes=0-0", "bytes=100-50", "bytes=99999999-", "bytes=-5", "bytes=0-99999999999999999999", "hello", "bytes=" + strings.Repeat("0-1,", 5000) + "0-1"} {
 		got = v.send(attack{method: http.MethodGet, path: "/v1/peer/blobs/" + receipt.Digest, header: tagged("Range", r)})

@@ -46,7 +46,7 @@ func (p *Peer) gossipPartial(seal *ledger.RoundSealed) {
 		return
 	}
 	st, err := p.prepare(seal.Session)
-	if err != nil || st.spec.Elements()*aggregate.RawSize > maxGossiped {
+	if err != nil || st.estimateSum(own) > maxGossiped {
 		return
 	}
 	var sum bytes.Buffer
@@ -54,6 +54,9 @@ func (p *Peer) gossipPartial(seal *ledger.RoundSealed) {
 	if err != nil {
 		p.log.Debug().Err(err).Msg("no sum to gossip")
 		return
+	}
+	if sum.Len() > maxGossiped {
+		return // larger than expected
 	}
 	msg := partial{Session: seal.Session, Round: seal.Round, Label: labelOf(own), Metrics: sumMetrics(own), Sum: sum.Bytes()}
 	for _, u := range own {
@@ -64,6 +67,15 @@ func (p *Peer) gossipPartial(seal *ledger.RoundSealed) {
 	p.mu.Unlock()
 	g.Broadcast(append([]byte{msgPartial}, encodePartial(&msg)...))
 	p.metrics.sums.WithLabelValues("gossiped").Inc()
+}
+
+// estimateSum returns about how many bytes the sum of some updates takes.
+func (st *session) estimateSum(us []*ledger.UpdateHeld) int64 {
+	var total uint64
+	for _, u := range us {
+		total += u.Weight
+	}
+	return st.spec.EstimatePartial(0, st.spec.Elements(), int64(min(total, aggregate.MaxTotalWeight)))
 }
 
 // sumMetrics adds up the metrics that all of the updates report, in the order of the updates.
@@ -195,6 +207,7 @@ type sumSource struct {
 	keys  []ledger.Key
 	label []labelled
 	whole []byte // the gossiped sum
+	spec  *aggregate.Spec
 	from  target // whom to ask for it, when whole is nil
 	path  string
 }
@@ -221,7 +234,7 @@ func (p *Peer) sumsFor(ctx context.Context, st *session, w ledger.Work) []sumSou
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, q := range p.partials[w.Session] {
-		if src, ok := q.standsFor(all, open, taken, st.spec.Elements()); ok {
+		if src, ok := q.standsFor(all, open, taken, st.spec); ok {
 			out = append(out, src)
 			p.metrics.sums.WithLabelValues("received").Inc()
 		}
@@ -229,14 +242,14 @@ func (p *Peer) sumsFor(ctx context.Context, st *session, w ledger.Work) []sumSou
 	s := p.replica.Ledger().Session(w.Session)
 	for _, t := range p.living() {
 		var group []*ledger.UpdateHeld
-		var size uint64
+		var size int64
 		for _, u := range w.Round.Content {
 			if open[u.Key()] != nil && slices.Contains(s.HoldersOf(u), t.log) {
 				group = append(group, u)
-				size += u.Bytes
+				size += int64(u.Bytes)
 			}
 		}
-		if uint64(st.spec.Elements())*aggregate.RawSize >= size {
+		if st.estimateSum(group) >= size {
 			continue
 		}
 		src := sumSource{label: labelOf(group), from: t, path: "sums/" + w.Session.String()}
@@ -251,11 +264,8 @@ func (p *Peer) sumsFor(ctx context.Context, st *session, w ledger.Work) []sumSou
 }
 
 // standsFor reports whether a gossiped sum can be used for a round, and marks what it covers.
-func (q *partial) standsFor(all, open map[ledger.Key]*ledger.UpdateHeld, taken map[ledger.Key]bool, elements int64) (sumSource, bool) {
-	src := sumSource{label: q.Label, whole: q.Sum}
-	if int64(len(q.Sum)) != elements*aggregate.RawSize {
-		return src, false
-	}
+func (q *partial) standsFor(all, open map[ledger.Key]*ledger.UpdateHeld, taken map[ledger.Key]bool, spec *aggregate.Spec) (sumSource, bool) {
+	src := sumSource{label: q.Label, whole: q.Sum, spec: spec}
 	useful := false
 	for _, u := range q.Label {
 		key := u.key()
@@ -266,7 +276,7 @@ func (q *partial) standsFor(all, open map[ledger.Key]*ledger.UpdateHeld, taken m
 		useful = useful || open[key] != nil
 		src.keys = append(src.keys, key)
 	}
-	if !useful {
+	if !useful || spec.CheckPartial(nil, q.Sum) != nil {
 		return src, false
 	}
 	for _, key := range src.keys {
@@ -286,7 +296,12 @@ func (p *Peer) openSums(ctx context.Context, sources []sumSource, from, to int64
 	}
 	for _, s := range sources {
 		if s.whole != nil {
-			sums = append(sums, bytes.NewReader(s.whole[from*aggregate.RawSize:to*aggregate.RawSize]))
+			part, err := s.spec.CutPartial(s.whole, from, to)
+			if err != nil {
+				done()
+				return nil, nil, fmt.Errorf("mesh: %w", err)
+			}
+			sums = append(sums, bytes.NewReader(part))
 			continue
 		}
 		req := encodeSumRequest(&sumRequest{Label: s.label, From: from, To: to})

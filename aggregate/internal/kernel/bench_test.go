@@ -149,21 +149,25 @@ func BenchmarkMerge(b *testing.B) {
 	perParam(b, benchBlock)
 }
 
-func BenchmarkMergeRaw(b *testing.B) {
+func BenchmarkPack(b *testing.B) {
 	lo, hi := benchSums()
-	p := make([]byte, kernel.RawSize*benchBlock)
-	kernel.PutRaw(p, lo, hi)
+	k := kernel.PackingOf(lo, hi)
+	p := make([]byte, int(k.Width)*benchBlock)
 	for b.Loop() {
-		kernel.MergeRaw(lo, hi, p)
+		kernel.Pack(p, lo, hi, kernel.PackingOf(lo, hi))
 	}
 	perParam(b, benchBlock)
 }
 
-func BenchmarkPutRaw(b *testing.B) {
+func BenchmarkMergePacked(b *testing.B) {
 	lo, hi := benchSums()
-	p := make([]byte, kernel.RawSize*benchBlock)
+	k := kernel.PackingOf(lo, hi)
+	p := make([]byte, int(k.Width)*benchBlock)
+	kernel.Pack(p, lo, hi, k)
 	for b.Loop() {
-		kernel.PutRaw(p, lo, hi)
+		if !kernel.MergePacked(lo, hi, p, k) {
+			b.Fatal("refused")
+		}
 	}
 	perParam(b, benchBlock)
 }

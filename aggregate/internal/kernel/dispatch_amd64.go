@@ -53,6 +53,15 @@ func vectorMerge(lo, hi, xlo, xhi []uint64) (done int) {
 	return done
 }
 
+func vectorBounds(lo, hi []uint64) (b bounds, done int) {
+	for n := range vectors(len(lo)) {
+		l, h, fl, fh := boundsAVX2(&lo[done], &hi[done], n)
+		b = bounds{b.lo | l, b.hi | h, b.foldLo | fl, b.foldHi | fh}
+		done += n
+	}
+	return b, done
+}
+
 // vectors yields the numbers of elements to do at once.
 func vectors(n int) func(yield func(int) bool) {
 	return func(yield func(int) bool) {
@@ -114,3 +123,7 @@ func finish(final vectorFinal, size int, dst []byte, lo, hi []uint64, d Divisor,
 	}
 	return done
 }
+
+func vectorPack(_ []byte, _, _ []uint64, _ Packing) int { return 0 }
+
+func vectorMergePacked(_, _ []uint64, _ []byte, _ Packing) (bounds, int) { return bounds{}, 0 }

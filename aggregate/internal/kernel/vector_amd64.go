@@ -34,6 +34,11 @@ func largest16AVX2(p *byte, n int) uint32
 //go:noescape
 func mergeAVX2(lo *uint64, hi *uint64, xlo *uint64, xhi *uint64, n int)
 
+// boundsAVX2 returns the bits that are set in any sum, and those that are set in any sum inverted if negative.
+//
+//go:noescape
+func boundsAVX2(lo *uint64, hi *uint64, n int) (anyLo uint64, anyHi uint64, foldLo uint64, foldHi uint64)
+
 // finalF32AVX2 writes sum·inverse, rounded, and for each four of them a byte with a bit set where the result is in doubt or not below limit.
 //
 //go:noescape

@@ -498,6 +498,63 @@ nextEnd:
 	VZEROUPPER
 	RET
 
+// func boundsAVX2(lo *uint64, hi *uint64, n int) (anyLo uint64, anyHi uint64, foldLo uint64, foldHi uint64)
+// Requires: AVX, AVX2
+TEXT ·boundsAVX2(SB), NOSPLIT, $0-56
+	MOVQ  lo+0(FP), AX
+	MOVQ  hi+8(FP), CX
+	MOVQ  n+16(FP), DX
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	TESTQ DX, DX
+	JZ    nextEnd
+
+next:
+	VMOVDQU (AX), Y4
+	VMOVDQU (CX), Y5
+	VPOR    Y4, Y0, Y0
+	VPOR    Y5, Y1, Y1
+	VPSRAD  $0x1f, Y5, Y6
+	VPSHUFD $0xf5, Y6, Y6
+	VPXOR   Y6, Y4, Y4
+	VPXOR   Y6, Y5, Y5
+	VPOR    Y4, Y2, Y2
+	VPOR    Y5, Y3, Y3
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	SUBQ    $0x04, DX
+	JNZ     next
+
+nextEnd:
+	VEXTRACTI128 $0x01, Y0, X4
+	VPOR         X4, X0, X0
+	VPSHUFD      $0x4e, X0, X4
+	VPOR         X4, X0, X0
+	VMOVQ        X0, AX
+	MOVQ         AX, anyLo+24(FP)
+	VEXTRACTI128 $0x01, Y1, X0
+	VPOR         X0, X1, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPOR         X0, X1, X1
+	VMOVQ        X1, AX
+	MOVQ         AX, anyHi+32(FP)
+	VEXTRACTI128 $0x01, Y2, X0
+	VPOR         X0, X2, X2
+	VPSHUFD      $0x4e, X2, X0
+	VPOR         X0, X2, X2
+	VMOVQ        X2, AX
+	MOVQ         AX, foldLo+40(FP)
+	VEXTRACTI128 $0x01, Y3, X0
+	VPOR         X0, X3, X3
+	VPSHUFD      $0x4e, X3, X0
+	VPOR         X0, X3, X3
+	VMOVQ        X3, AX
+	MOVQ         AX, foldHi+48(FP)
+	VZEROUPPER
+	RET
+
 // func finalF32AVX2(dst *byte, lo *uint64, hi *uint64, todo *byte, n int, inverse uint64, limit uint64)
 // Requires: AVX, AVX2
 TEXT ·finalF32AVX2(SB), NOSPLIT, $0-56

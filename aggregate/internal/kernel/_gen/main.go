@@ -20,6 +20,7 @@ func main() {
 	largest("largest32AVX2", 4)
 	largest("largest16AVX2", 2)
 	merge()
+	bounds()
 	final("finalF32AVX2", 23, 4)
 	final("finalBF16AVX2", 7, 2)
 	Generate()
