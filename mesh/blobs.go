@@ -143,6 +143,10 @@ func (p *Peer) makeDurable(d model.Digest) {
 	delete(p.syncing, d)
 	if err == nil {
 		p.replica.HoldModel(d, true)
+		if m, ok := p.made[d]; ok {
+			m.durable = true
+			p.made[d] = m
+		}
 	}
 	p.mu.Unlock()
 	switch {

@@ -118,19 +118,22 @@ func (p *Peer) compute(ctx context.Context, w ledger.Work) (missing []ledger.Key
 	if err != nil {
 		return nil, err
 	}
+	defer unpin()
+	if err := p.noteMade(madeModel{Session: w.Session, Round: w.Round.Number, Inputs: w.Round.Inputs, Model: d}); err != nil {
+		return nil, err
+	}
 	p.mu.Lock()
 	p.replica.Computed(w.Round.Inputs, d, false)
 	p.mu.Unlock()
-	unpin()
 	if len(in.sums) == 0 {
 		p.syncModel(d)
 		return nil, nil
 	}
 	// The model came from sums. It is served already; the word for it waits for the updates themselves.
 	p.wake()
-	unpin = p.pin(blobsOf(w)...)
+	unpinAll := p.pin(blobsOf(w)...)
 	p.wg.Go(func() {
-		defer unpin()
+		defer unpinAll()
 		p.vouch(ctx, w, d)
 	})
 	return nil, nil
@@ -155,6 +158,7 @@ func (p *Peer) vouch(ctx context.Context, w ledger.Work, d model.Digest) {
 		stands := n > s.Final() && n < s.Open() && s.Round(n).Inputs == w.Round.Inputs
 		p.mu.Unlock()
 		if !stands {
+			p.syncModel(d) // another version of the round counts now; this one may be an update's base
 			return
 		}
 		p.log.Debug().Err(err).Uint64("round", n).Msg("updates of a round that was computed from sums are not to be had; trying again")

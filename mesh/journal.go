@@ -53,7 +53,7 @@ func (p *Peer) load() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.adopt(l, self)
-	return nil
+	return p.loadMade()
 }
 
 func (p *Peer) newIdentity() (ledger.LogID, error) {

@@ -57,6 +57,7 @@ func (p *Peer) tick() time.Duration {
 		return tickEvery
 	}
 	ready := p.replica.Tick(p.now())
+	ready.Entries = append(ready.Entries, p.lateWords()...)
 	pos, err := p.write(ready.Entries)
 	if err != nil {
 		p.mu.Unlock()

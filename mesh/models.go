@@ -69,6 +69,9 @@ func (p *Peer) roundOf(s *ledger.Session, d model.Digest) (uint64, bool) {
 	if n, ok := s.RoundOf(d); ok {
 		return n, true
 	}
+	if m, ok := p.made[d]; ok && m.Session == s.Key() {
+		return m.Round, true
+	}
 	for n := s.Final() + 1; n < s.Open(); n++ {
 		if here, ok := p.replica.ModelOf(s, n); ok && here == d {
 			return n, true

@@ -36,6 +36,8 @@ type Peer struct {
 	hurry  chan struct{} // wakes exchangeLoop
 	left   chan struct{} // closed once the peer has left the mesh
 
+	notes sync.Mutex // held while made.json is written
+
 	mu       sync.Mutex
 	replica  *ledger.Replica
 	self     ledger.LogID
@@ -50,6 +52,7 @@ type Peer struct {
 	sessions map[ledger.SessionKey]*session
 	fetching map[model.Digest]chan struct{}            // closed when the fetch ends
 	syncing  map[model.Digest]bool                     // models on their way to the disk
+	made     map[model.Digest]madeModel                // models served here that the ledger does not know yet
 	pins     map[model.Digest]int                      // blobs that must stay though nothing in the ledger names them yet
 	accepted map[ledger.SessionKey]map[ledger.Key]bool // updates that a combiner pushed to this very peer
 	partials map[ledger.SessionKey][]partial           // sum states that others gossiped, for rounds not computed yet
@@ -70,7 +73,7 @@ func New(cfg Config) (*Peer, error) {
 		kick: make(chan struct{}, 1), hurry: make(chan struct{}, 1), left: make(chan struct{}), changed: make(chan struct{}),
 		members: map[ledger.LogID]member{}, vectors: map[ledger.LogID]ledger.Vector{}, urgent: map[ledger.LogID]bool{}, sessions: map[ledger.SessionKey]*session{},
 		fetching: map[model.Digest]chan struct{}{}, syncing: map[model.Digest]bool{}, pins: map[model.Digest]int{}, accepted: map[ledger.SessionKey]map[ledger.Key]bool{},
-		partials: map[ledger.SessionKey][]partial{},
+		partials: map[ledger.SessionKey][]partial{}, made: map[model.Digest]madeModel{},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.http = newHTTPClient(cfg)

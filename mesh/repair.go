@@ -114,6 +114,9 @@ func (p *Peer) mend(c thinUpdate) {
 // needed returns the blobs that must stay: all models, and the updates of rounds that are not final. It is called with p.mu held.
 func (p *Peer) needed() map[model.Digest]bool {
 	out := map[model.Digest]bool{}
+	for d := range p.made {
+		out[d] = true
+	}
 	for _, s := range p.replica.Ledger().Sessions() {
 		for _, d := range s.Models() {
 			out[d] = true
