@@ -124,6 +124,48 @@ func finish(final vectorFinal, size int, dst []byte, lo, hi []uint64, d Divisor,
 	return done
 }
 
-func vectorPack(_ []byte, _, _ []uint64, _ Packing) int { return 0 }
+// The kernels below move 16 bytes at a time, of which only the first two elements count.
+const piece = 16
 
-func vectorMergePacked(_, _ []uint64, _ []byte, _ Packing) (bounds, int) { return bounds{}, 0 }
+// pieces returns how many elements of the given width there are whose pieces lie within n bytes.
+func pieces(n, width int) int {
+	if !hasAVX2 || width == 0 || width > 8 || n < piece+2*width {
+		return 0
+	}
+	return ((n-piece-2*width)/width + lanes) &^ (lanes - 1)
+}
+
+func vectorPack(p []byte, lo, hi []uint64, k Packing) int {
+	width := int(k.Width)
+	n := min(pieces(len(p), width), atOnce)
+	if n == 0 || k.Shift >= 64 {
+		return 0
+	}
+	var order [piece]byte
+	for i := range order {
+		order[i] = 0x80 // nothing
+		if i < 2*width {
+			order[i] = byte(i/width*8 + i%width)
+		}
+	}
+	packAVX2(&p[0], &lo[0], &hi[0], n, uint64(k.Shift), 2*width, &order)
+	return n
+}
+
+func vectorMergePacked(lo, hi []uint64, p []byte, k Packing) (b bounds, done int) {
+	width := int(k.Width)
+	n := min(pieces(len(p), width), atOnce)
+	if n == 0 || k.Shift >= 64 {
+		return b, 0
+	}
+	var order [piece]byte
+	for i := range order {
+		order[i] = 0x80
+		if at := i%8 + width - 8; at >= 0 { // to the top of the word
+			order[i] = byte(i/8*width + at)
+		}
+	}
+	unused := uint64(64 - 8*width)
+	all, fold := mergePackedAVX2(&lo[0], &hi[0], &p[0], n, unused, uint64(k.Shift), 2*width, &order)
+	return bounds{lo: all >> unused, foldLo: fold}, n
+}

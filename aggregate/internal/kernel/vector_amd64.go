@@ -39,6 +39,16 @@ func mergeAVX2(lo *uint64, hi *uint64, xlo *uint64, xhi *uint64, n int)
 //go:noescape
 func boundsAVX2(lo *uint64, hi *uint64, n int) (anyLo uint64, anyHi uint64, foldLo uint64, foldHi uint64)
 
+// packAVX2 writes sums shifted right by shift < 64, two every step bytes, in the given order of their bytes; it writes 16 bytes for the last two.
+//
+//go:noescape
+func packAVX2(p *byte, lo *uint64, hi *uint64, n int, shift uint64, step int, order *[16]byte)
+
+// mergePackedAVX2 adds sums of two every step bytes, brought to the top of a word by order, unused bits of which they do not have, and shifted left by shift < 64; it reads 16 bytes for the last two. It returns the bits set in any word, and in any sum inverted if negative.
+//
+//go:noescape
+func mergePackedAVX2(lo *uint64, hi *uint64, p *byte, n int, unused uint64, shift uint64, step int, order *[16]byte) (all uint64, fold uint64)
+
 // finalF32AVX2 writes sum·inverse, rounded, and for each four of them a byte with a bit set where the result is in doubt or not below limit.
 //
 //go:noescape

@@ -555,6 +555,114 @@ nextEnd:
 	VZEROUPPER
 	RET
 
+// func packAVX2(p *byte, lo *uint64, hi *uint64, n int, shift uint64, step int, order *[16]byte)
+// Requires: AVX, AVX2
+TEXT ·packAVX2(SB), NOSPLIT, $0-56
+	MOVQ           p+0(FP), AX
+	MOVQ           lo+8(FP), CX
+	MOVQ           hi+16(FP), DX
+	MOVQ           n+24(FP), BX
+	MOVQ           step+40(FP), SI
+	MOVQ           shift+32(FP), DI
+	VMOVQ          DI, X0
+	MOVQ           $0x0000000000000040, DI
+	MOVQ           shift+32(FP), R8
+	SUBQ           R8, DI
+	VMOVQ          DI, X1
+	MOVQ           order+48(FP), DI
+	VBROADCASTI128 (DI), Y2
+	TESTQ          BX, BX
+	JZ             nextEnd
+
+next:
+	VMOVDQU      (CX), Y3
+	VPSRLQ       X0, Y3, Y3
+	VMOVDQU      (DX), Y4
+	VPSLLQ       X1, Y4, Y4
+	VPOR         Y4, Y3, Y3
+	VPSHUFB      Y2, Y3, Y3
+	VMOVDQU      X3, (AX)
+	VEXTRACTI128 $0x01, Y3, (AX)(SI*1)
+	LEAQ         (AX)(SI*2), AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x20, DX
+	SUBQ         $0x04, BX
+	JNZ          next
+
+nextEnd:
+	VZEROUPPER
+	RET
+
+// func mergePackedAVX2(lo *uint64, hi *uint64, p *byte, n int, unused uint64, shift uint64, step int, order *[16]byte) (all uint64, fold uint64)
+// Requires: AVX, AVX2
+TEXT ·mergePackedAVX2(SB), NOSPLIT, $0-80
+	MOVQ           lo+0(FP), AX
+	MOVQ           hi+8(FP), CX
+	MOVQ           p+16(FP), DX
+	MOVQ           n+24(FP), BX
+	MOVQ           step+48(FP), SI
+	MOVQ           unused+32(FP), DI
+	VMOVQ          DI, X0
+	MOVQ           shift+40(FP), DI
+	VMOVQ          DI, X1
+	MOVQ           $0x0000000000000040, DI
+	MOVQ           shift+40(FP), R8
+	SUBQ           R8, DI
+	VMOVQ          DI, X2
+	MOVQ           order+56(FP), DI
+	VBROADCASTI128 (DI), Y3
+	MOVQ           $0x8000000000000000, DI
+	VMOVQ          DI, X4
+	VPBROADCASTQ   X4, Y4
+	VPXOR          Y5, Y5, Y5
+	VPXOR          Y6, Y6, Y6
+	VPXOR          Y7, Y7, Y7
+	TESTQ          BX, BX
+	JZ             nextEnd
+
+next:
+	VMOVDQU     (DX), X8
+	VINSERTI128 $0x01, (DX)(SI*1), Y8, Y8
+	VPSHUFB     Y3, Y8, Y8
+	VPOR        Y8, Y6, Y6
+	VPCMPGTQ    Y8, Y5, Y9
+	VPXOR       Y9, Y8, Y10
+	VPSRLQ      X0, Y10, Y10
+	VPOR        Y10, Y7, Y7
+	VPXOR       Y9, Y10, Y8
+	VPSLLQ      X1, Y8, Y8
+	VPSRLQ      X2, Y10, Y10
+	VPXOR       Y9, Y10, Y10
+	VPXOR       (AX), Y4, Y9
+	VPADDQ      Y8, Y9, Y11
+	VPCMPGTQ    Y11, Y9, Y9
+	VPXOR       Y4, Y11, Y11
+	VMOVDQU     Y11, (AX)
+	VPADDQ      (CX), Y10, Y10
+	VPSUBQ      Y9, Y10, Y10
+	VMOVDQU     Y10, (CX)
+	LEAQ        (DX)(SI*2), DX
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	SUBQ        $0x04, BX
+	JNZ         next
+
+nextEnd:
+	VEXTRACTI128 $0x01, Y6, X0
+	VPOR         X0, X6, X6
+	VPSHUFD      $0x4e, X6, X0
+	VPOR         X0, X6, X6
+	VMOVQ        X6, AX
+	MOVQ         AX, all+64(FP)
+	VEXTRACTI128 $0x01, Y7, X0
+	VPOR         X0, X7, X7
+	VPSHUFD      $0x4e, X7, X0
+	VPOR         X0, X7, X7
+	VMOVQ        X7, AX
+	MOVQ         AX, fold+72(FP)
+	VZEROUPPER
+	RET
+
 // func finalF32AVX2(dst *byte, lo *uint64, hi *uint64, todo *byte, n int, inverse uint64, limit uint64)
 // Requires: AVX, AVX2
 TEXT ·finalF32AVX2(SB), NOSPLIT, $0-56

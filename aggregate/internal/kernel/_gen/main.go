@@ -21,6 +21,8 @@ func main() {
 	largest("largest16AVX2", 2)
 	merge()
 	bounds()
+	pack()
+	mergePacked()
 	final("finalF32AVX2", 23, 4)
 	final("finalBF16AVX2", 7, 2)
 	Generate()

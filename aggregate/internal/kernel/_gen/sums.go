@@ -57,14 +57,19 @@ func bounds() {
 		ADDQ(Imm(32), hi)
 	})
 	for i, v := range acc {
-		a, b, r := v.AsX(), XMM(), GP64()
-		VEXTRACTI128(Imm(1), v, b)
-		VPOR(b, a, a)
-		VPSHUFD(Imm(0x4e), a, b)
-		VPOR(b, a, a)
-		VMOVQ(a, r)
-		Store(r, ReturnIndex(i))
+		storeAny(v, i)
 	}
 	VZEROUPPER()
 	RET()
+}
+
+// storeAny returns the bits that are set in any lane.
+func storeAny(v VecVirtual, result int) {
+	a, b, r := v.AsX(), XMM(), GP64()
+	VEXTRACTI128(Imm(1), v, b)
+	VPOR(b, a, a)
+	VPSHUFD(Imm(0x4e), a, b)
+	VPOR(b, a, a)
+	VMOVQ(a, r)
+	Store(r, ReturnIndex(result))
 }
