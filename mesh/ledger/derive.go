@@ -160,6 +160,7 @@ type gathered struct {
 	lost      map[Key]uint64      // those of them that may not be placed, with the round that lost them
 	chosen    []*UpdateHeld       // by key
 	combiners map[string]bool     // of chosen
+	ahead     bool                // some were trained from the model of this round or a later one
 }
 
 func (s *Session) gather(n uint64, members []LogID, cut Vector) gathered {
@@ -179,7 +180,11 @@ func (s *Session) gather(n uint64, members []LogID, cut Vector) gathered {
 	full := false
 	for _, key := range slices.SortedFunc(maps.Keys(g.waiting), Key.Compare) {
 		u := g.waiting[key]
-		if g.lost[key] > 0 || u.BaseRound >= n {
+		if g.lost[key] > 0 {
+			continue
+		}
+		if u.BaseRound >= n {
+			g.ahead = true
 			continue
 		}
 		if s.isLost(u, n, voters{members, before.cut}) {

@@ -195,6 +195,20 @@ func (r *Replica) Accepting(s *Session) bool {
 	return last == 0 || !s.Sealed(r.self, last)
 }
 
+// MayHold reports whether this peer may say that it holds an update: no other content is known under the key; the session still takes
+// it here; and its base round is known here. Else the peer might be left with an update that none of the rounds it will ever know is
+// late enough to count; it refuses until it has heard more.
+func (r *Replica) MayHold(s *Session, u *UpdateHeld) bool {
+	if known := s.Known(u.Key()); known != nil {
+		if !known.Same(u) {
+			return false
+		}
+	} else if !r.Accepting(s) {
+		return false
+	}
+	return u.BaseRound < s.Open()
+}
+
 // Alive reports whether a log's peer is not taken for dead.
 func (r *Replica) Alive(log LogID) bool { return log == r.self || r.alive[log] }
 

@@ -195,9 +195,8 @@ func (r *Replica) seal(s *Session, ls *local, now Time, ready *Ready) bool {
 func (r *Replica) due(s *Session, ls *local, now Time, ready *Ready) bool {
 	n := s.Open()
 	pending, combiners := s.Pending()
-	if closing, last := s.Closing(); closing {
-		// A later round than the last opens only for what the last could not count: an update that was lost and found.
-		return last == 0 || n <= last || len(pending) > 0
+	if closing, _ := s.Closing(); closing {
+		return !s.Over()
 	}
 	c := s.opened.Config
 	if c.TargetCombiners > 0 && combiners >= int(max(c.TargetCombiners, c.MinCombiners)) {

@@ -176,11 +176,28 @@ func (s *Session) Waiting() (updates []*UpdateHeld, lost []bool) {
 // Pending returns the updates that the open round would count if it were sealed with everything held here, ascending by key,
 // and the number of their combiners.
 func (s *Session) Pending() (updates []*UpdateHeld, combiners int) {
+	g := s.gatherOpen()
+	return g.chosen, len(g.combiners)
+}
+
+func (s *Session) gatherOpen() *gathered {
 	if s.pending == nil {
 		g := s.gather(s.Open(), s.Members(s.Open()), s.ledger.vector)
 		s.pending = &g
 	}
-	return s.pending.chosen, len(s.pending.combiners)
+	return s.pending
+}
+
+// Over reports whether a session that is closed has nothing more to count: its last round is sealed, and no update waits for a
+// further one. An update waits that the last round could not count, because it was lost and found, did not fit, or was trained
+// from the model of a later round, which somebody had made who is gone.
+func (s *Session) Over() bool {
+	closing, last := s.Closing()
+	if !closing || last == 0 || s.Open() <= last {
+		return false
+	}
+	g := s.gatherOpen()
+	return len(g.chosen) == 0 && !g.ahead
 }
 
 // RoundOf returns the smallest round that anybody computed a model for; the seed is of round 0.

@@ -26,6 +26,8 @@ func (s *script) act(a *actor, verb string, args []string, opts map[string]strin
 		return args[i]
 	}
 	switch verb {
+	case "mayhold":
+		return fmt.Sprint(a.r.MayHold(a.l.Session(s.key), s.update(a, key(arg(0)), opts)))
 	case "holds":
 		s.hold(a, key(arg(0)), opts)
 	case "drops":
@@ -83,7 +85,9 @@ func (s *script) act(a *actor, verb string, args []string, opts map[string]strin
 	return ""
 }
 
-func (s *script) hold(a *actor, k ledger.Key, opts map[string]string) {
+func (s *script) hold(a *actor, k ledger.Key, opts map[string]string) { s.say(a, s.update(a, k, opts)) }
+
+func (s *script) update(a *actor, k ledger.Key, opts map[string]string) *ledger.UpdateHeld {
 	session := a.l.Session(s.key)
 	round := s.number(opts["base"])
 	base, ok := session.Model(round)
@@ -97,7 +101,7 @@ func (s *script) hold(a *actor, k ledger.Key, opts map[string]string) {
 	if opts["known"] != "" {
 		u.BaseRound = s.number(opts["known"])
 	}
-	s.say(a, u)
+	return u
 }
 
 func (s *script) agree(a, b *actor) {

@@ -116,7 +116,7 @@ func (w *world) judgePeer(p *peer, s *ledger.Session, first *peer, ref *ledger.S
 		}
 	}
 	closing, last := s.Closing()
-	if !closing || last == 0 || s.Open() <= last {
+	if !s.Over() {
 		l.broken("%s is stuck: %s is in round %d, closing %v, last round %d", p.name, s.Name(), s.Open(), closing, last)
 	}
 	have, d, ok := p.replica.Current(s)

@@ -137,10 +137,7 @@ func (p *peer) reach(d model.Digest, isModel bool) bool {
 // hold stores an update and its base, and says so; only tells that nobody else will. done is called when it is durable.
 func (p *peer) hold(u *ledger.UpdateHeld, from *peer, only bool, done func()) bool {
 	s := p.replica.Ledger().Session(u.Session)
-	if s == nil || !p.synced || p.paused > p.w.now {
-		return false
-	}
-	if known := s.Known(u.Key()); known == nil && !p.replica.Accepting(s) || known != nil && !known.Same(u) {
+	if s == nil || !p.synced || p.paused > p.w.now || !p.replica.MayHold(s, u) {
 		return false
 	}
 	if !p.models[u.Base] && !p.reach(u.Base, true) && (from == nil || !from.models[u.Base]) {
