@@ -22,6 +22,7 @@ import (
 const (
 	maxGossiped = 256 << 10 // encoded bytes of a sum that is gossiped
 	maxLabel    = 1 << 14   // updates in a label
+	cheap       = 1 << 20   // bytes of updates that are fetched rather than their sum be asked for
 	maxMetrics  = 64        // metrics of an update
 	maxPartials = 64        // sum states kept for a session
 
@@ -46,7 +47,7 @@ func (p *Peer) gossipPartial(seal *ledger.RoundSealed) {
 		return
 	}
 	st, err := p.prepare(seal.Session)
-	if err != nil || st.estimateSum(own) > maxGossiped {
+	if err != nil || st.summing() == nil || st.estimateSum(own) > maxGossiped {
 		return
 	}
 	var sum bytes.Buffer
@@ -67,6 +68,15 @@ func (p *Peer) gossipPartial(seal *ledger.RoundSealed) {
 	p.mu.Unlock()
 	g.Broadcast(append([]byte{msgPartial}, encodePartial(&msg)...))
 	p.metrics.sums.WithLabelValues("gossiped").Inc()
+}
+
+// summing returns the session's strategy if sums of updates may stand in their place. Requests for sums name no bases and rounds, so
+// the terms must be the updates themselves.
+func (st *session) summing() aggregate.Summing {
+	if s, ok := st.strategy.(aggregate.Summing); ok && s.Plain() {
+		return s
+	}
+	return nil
 }
 
 // estimateSum returns about how many bytes the sum of some updates takes.
@@ -98,8 +108,8 @@ func sumMetrics(us []*ledger.UpdateHeld) []weighted {
 
 // sum writes the exact sum over an explicit label. All of the label must be here; what cannot be summed is told before the first byte.
 func (p *Peer) sum(ctx context.Context, st *session, label []labelled, from, to int64, out io.Writer) error {
-	summing, ok := st.strategy.(aggregate.Summing)
-	if !ok {
+	summing := st.summing()
+	if summing == nil {
 		return fmt.Errorf("mesh: strategy %s has no use for sums", st.strategy.Info().Name)
 	}
 	files := map[model.Digest]*store.Blob{} // a label may name the same bytes many times
@@ -123,7 +133,7 @@ func (p *Peer) sum(ctx context.Context, st *session, label []labelled, from, to 
 		}
 		updates = append(updates, aggregate.Update{Weight: int64(u.Weight), Source: b})
 	}
-	terms, err := summing.Terms(aggregate.Round{Spec: st.spec}, updates)
+	terms, err := summing.Terms(ctx, aggregate.Round{Spec: st.spec}, updates)
 	if err != nil {
 		return err
 	}
@@ -215,7 +225,7 @@ type sumSource struct {
 // sumsFor chooses sums that stand for updates of a round that are not here: first what was gossiped, as long as labels are
 // disjoint and lie inside the content; then sums to be asked of holders, where they are smaller than the updates.
 func (p *Peer) sumsFor(ctx context.Context, st *session, w ledger.Work) []sumSource {
-	if _, ok := st.strategy.(aggregate.Summing); !ok {
+	if st.summing() == nil {
 		return nil
 	}
 	open := map[ledger.Key]*ledger.UpdateHeld{} // content that is not here
@@ -249,8 +259,9 @@ func (p *Peer) sumsFor(ctx context.Context, st *session, w ledger.Work) []sumSou
 				size += int64(u.Bytes)
 			}
 		}
-		if st.estimateSum(group) >= size {
-			continue
+		sum := st.estimateSum(group)
+		if sum >= size || sum <= maxGossiped && size <= cheap {
+			continue // a sum that small is on its way by gossip, and the updates are soon had should it not arrive
 		}
 		src := sumSource{label: labelOf(group), from: t, path: "sums/" + w.Session.String()}
 		for _, u := range group {

@@ -50,14 +50,10 @@ func (p *Peer) describe(s *ledger.Session, clash []ledger.SessionKey) api.Sessio
 
 // sessionState tells whether a session is over: its last round is sealed and nothing is left for a further one.
 func sessionState(s *ledger.Session) string {
-	closing, last := s.Closing()
-	switch {
-	case !closing:
+	if closing, _ := s.Closing(); !closing {
 		return api.SessionOpen
-	case last == 0 || s.Open() <= last:
-		return api.SessionClosing
 	}
-	if pending, _ := s.Pending(); len(pending) > 0 {
+	if !s.Over() {
 		return api.SessionClosing
 	}
 	return api.SessionClosed
