@@ -82,6 +82,8 @@ type Events struct {
 	// Tensor and Index say where the first of them is, when there are any.
 	Tensor string
 	Index  int64
+	// Kept, when not empty, is why the model is the previous one: see [PlanRound].
+	Kept string
 }
 
 // Merge adds what happened in a later range.
@@ -90,6 +92,9 @@ func (e *Events) Merge(later Events) {
 		e.Tensor, e.Index = later.Tensor, later.Index
 	}
 	e.Saturated += later.Saturated
+	if e.Kept == "" {
+		e.Kept = later.Kept
+	}
 }
 
 func (s *Spec) events(sat kernel.Saturated, span Span) Events {

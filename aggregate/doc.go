@@ -11,11 +11,11 @@
 //	spec, err := aggregate.NewSpec(layout, scales)
 //	err = spec.Check(tensor, elem, bytes)                  // as a pushed model arrives
 //	strategy, err := aggregate.Lookup("fedavg", nil)
-//	plan, err := strategy.Plan(ctx, aggregate.Round{Spec: spec, Prev: prev, Updates: updates, Base: open})
+//	plan, err := aggregate.PlanRound(ctx, strategy, aggregate.Round{Spec: spec, Prev: prev, Updates: updates, Base: open})
 //	out.Write(layout.Header())
 //	for from, to := range spec.Split(1) {
 //		var ws aggregate.Workspace
-//		events, err = plan.Range(ctx, &ws, from, to, nil, out)
+//		events, err = plan.Range(ctx, &ws, from, to, nil, aggregate.Output{Model: out})
 //	}
 //
 // A peer that holds some of the updates gives their exact sum over a range with [Spec.Partial], of the

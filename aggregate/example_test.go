@@ -52,7 +52,7 @@ func Example() {
 		panic(err)
 	}
 	var out bytes.Buffer
-	if _, err := plan.Range(ctx, nil, 0, spec.Elements(), []io.Reader{&sum}, &out); err != nil {
+	if _, err := plan.Range(ctx, nil, 0, spec.Elements(), []io.Reader{&sum}, aggregate.Output{Model: &out}); err != nil {
 		panic(err)
 	}
 	fmt.Println(f32s(out.Bytes()))

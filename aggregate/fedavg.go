@@ -26,15 +26,22 @@ type fedAvg struct{}
 func fedAvgInfo() Info {
 	return Info{
 		Name:    "fedavg",
-		Summary: "weighted mean of the updates (McMahan et al. 2017); stale updates count as steps from their own base",
+		Summary: "weighted mean of the updates; stale ones count as steps from their own base",
+		Paper:   "McMahan et al., Communication-efficient learning of deep networks from decentralized data, AISTATS 2017",
 	}
 }
+
+func newFedAvg(args) (Strategy, error) { return fedAvg{}, nil }
 
 var _ Summing = fedAvg{}
 
 func (fedAvg) Info() Info { return fedAvgInfo() }
 
-func (fedAvg) Terms(_ Round, updates []Update) ([]Term, error) {
+func (fedAvg) Limits() Limits { return Limits{Combiners: 1, Weight: MaxTotalWeight} }
+
+func (fedAvg) Plain() bool { return true }
+
+func (fedAvg) Terms(_ context.Context, _ Round, updates []Update) ([]Term, error) {
 	terms := make([]Term, len(updates))
 	for i, u := range updates {
 		if u.Source == nil {
@@ -45,7 +52,7 @@ func (fedAvg) Terms(_ Round, updates []Update) ([]Term, error) {
 	return terms, nil
 }
 
-func (f fedAvg) Plan(_ context.Context, r Round) (Plan, error) {
+func (f fedAvg) Plan(ctx context.Context, r Round) (Plan, error) {
 	total, err := totalWeight(r.Updates)
 	if err != nil {
 		return nil, err
@@ -56,7 +63,7 @@ func (f fedAvg) Plan(_ context.Context, r Round) (Plan, error) {
 			own = append(own, u)
 		}
 	}
-	terms, err := f.Terms(r, own)
+	terms, err := f.Terms(ctx, r, own)
 	if err != nil {
 		return nil, err
 	}
@@ -75,10 +82,10 @@ func totalWeight(updates []Update) (int64, error) {
 	var total int64
 	for i, u := range updates {
 		if u.Weight < 1 || u.Weight > MaxTotalWeight {
-			return 0, fmt.Errorf("aggregate: update %d: weight %d, want 1 to %d: %w", i, u.Weight, int64(MaxTotalWeight), ErrWeight)
+			return 0, fmt.Errorf("aggregate: update %d: weight %d, want 1 to %d: %w: %w", i, u.Weight, int64(MaxTotalWeight), ErrWeight, ErrRound)
 		}
 		if total += u.Weight; total > MaxTotalWeight {
-			return 0, fmt.Errorf("aggregate: weights of %d updates add up to more than %d: %w", len(updates), int64(MaxTotalWeight), ErrWeight)
+			return 0, fmt.Errorf("aggregate: weights of %d updates add up to more than %d: %w: %w", len(updates), int64(MaxTotalWeight), ErrWeight, ErrRound)
 		}
 	}
 	return total, nil
@@ -121,12 +128,12 @@ type meanPlan struct {
 	sums  bool // some updates are only in sums
 }
 
-func (p *meanPlan) Range(ctx context.Context, ws *Workspace, from, to int64, sums []io.Reader, out io.Writer) (Events, error) {
+func (p *meanPlan) Range(ctx context.Context, ws *Workspace, from, to int64, sums []io.Reader, out Output) (Events, error) {
 	if p.sums && len(sums) == 0 {
 		return Events{}, fmt.Errorf("aggregate: updates without a source, and no sums that hold them: %w", ErrSource)
 	}
 	if !p.sums && len(sums) > 0 {
-		return Events{}, fmt.Errorf("aggregate: %d sums of updates that have sources too: %w", len(sums), ErrRound)
+		return Events{}, fmt.Errorf("aggregate: %d sums of updates that have sources too: %w", len(sums), ErrSource)
 	}
-	return p.spec.Mean(ctx, ws, from, to, p.terms, sums, p.total, out)
+	return p.spec.Mean(ctx, ws, from, to, p.terms, sums, p.total, out.Model)
 }

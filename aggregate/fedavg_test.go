@@ -35,7 +35,7 @@ func compute(t testing.TB, r aggregate.Round, sums ...io.Reader) []byte {
 		t.Fatal(err)
 	}
 	out := bytes.NewBuffer(bytes.Clone(r.Spec.Layout().Header()))
-	if _, err := plan.Range(t.Context(), nil, 0, r.Spec.Elements(), sums, out); err != nil {
+	if _, err := plan.Range(t.Context(), nil, 0, r.Spec.Elements(), sums, aggregate.Output{Model: out}); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
@@ -154,7 +154,7 @@ func TestFedAvgOracle(t *testing.T) {
 		var partials []io.Reader
 		for len(away) > 0 {
 			k := 1 + r.IntN(len(away))
-			terms, err := fedAvg(t).Terms(rd, away[:k])
+			terms, err := fedAvg(t).Terms(t.Context(), rd, away[:k])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -198,12 +198,12 @@ func TestFedAvgRefuses(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	if _, err := fedAvg(t).Terms(aggregate.Round{}, []aggregate.Update{{Weight: 1}}); !errors.Is(err, aggregate.ErrSource) {
+	if _, err := fedAvg(t).Terms(t.Context(), aggregate.Round{}, []aggregate.Update{{Weight: 1}}); !errors.Is(err, aggregate.ErrSource) {
 		t.Errorf("terms without a source: %v", err)
 	}
 
 	// Sums and missing sources go together.
-	for source, want := range map[io.ReaderAt]error{f: aggregate.ErrRound, nil: aggregate.ErrSource} {
+	for _, source := range []io.ReaderAt{f, nil} {
 		plan, err := fedAvg(t).Plan(t.Context(), aggregate.Round{Spec: mustSpec(t, l, nil), Prev: prev, Updates: []aggregate.Update{{Weight: 1, Base: prev.Digest, Source: source}}})
 		if err != nil {
 			t.Fatal(err)
@@ -212,7 +212,7 @@ func TestFedAvgRefuses(t *testing.T) {
 		if source != nil {
 			sums = append(sums, bytes.NewReader(make([]byte, 2)))
 		}
-		if _, err := plan.Range(t.Context(), nil, 0, 1, sums, io.Discard); !errors.Is(err, want) {
+		if _, err := plan.Range(t.Context(), nil, 0, 1, sums, aggregate.Output{Model: io.Discard}); !errors.Is(err, aggregate.ErrSource) {
 			t.Errorf("source %v, %d sums: %v", source, len(sums), err)
 		}
 	}

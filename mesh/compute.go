@@ -110,7 +110,7 @@ func (p *Peer) compute(ctx context.Context, w ledger.Work) (missing []ledger.Key
 		return missing, err
 	}
 	defer in.close()
-	plan, err := st.strategy.Plan(ctx, in.round)
+	plan, err := aggregate.PlanRound(ctx, st.strategy, in.round)
 	if err != nil {
 		return nil, fmt.Errorf("mesh: round %d: %w", w.Round.Number, err)
 	}
@@ -214,12 +214,14 @@ func (p *Peer) openAll(st *session, w ledger.Work, in *ingredients, covered map[
 		return err
 	}
 	in.round = aggregate.Round{
-		Spec: st.spec,
-		Prev: aggregate.Model{Digest: w.Previous, Source: prev},
-		Base: func(d model.Digest) (io.ReaderAt, error) { return open(d) },
+		Spec:   st.spec,
+		Number: w.Round.Number,
+		Inputs: w.Round.Inputs,
+		Prev:   aggregate.Model{Digest: w.Previous, Source: prev},
+		Base:   func(d model.Digest) (io.ReaderAt, error) { return open(d) },
 	}
 	for _, u := range w.Round.Content {
-		up := aggregate.Update{Weight: int64(u.Weight), Base: u.Base}
+		up := aggregate.Update{Weight: int64(u.Weight), Base: u.Base, BaseRound: u.BaseRound, Name: u.Combiner}
 		if !covered[u.Key()] {
 			b, err := open(u.Model)
 			if err != nil {
@@ -317,7 +319,10 @@ func (p *Peer) writeModel(ctx context.Context, spec *aggregate.Spec, plan aggreg
 			defer done()
 			offset, _ := spec.Section(from, to)
 			var ws aggregate.Workspace
-			events, err := plan.Range(gctx, &ws, from, to, sums, io.NewOffsetWriter(w, offset))
+			events, err := plan.Range(gctx, &ws, from, to, sums, aggregate.Output{Model: io.NewOffsetWriter(w, offset)})
+			if err == nil && events.Kept != "" && from == 0 {
+				p.events.warn("", "the round keeps the previous model: "+events.Kept)
+			}
 			if err == nil && events.Saturated > 0 {
 				p.events.warn(events.Tensor, fmt.Sprintf("%d values of the mean are beyond the tensor's range and were cut to it, first element %d", events.Saturated, events.Index))
 			}

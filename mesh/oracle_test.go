@@ -112,7 +112,7 @@ func (c *cluster) oracle(session string, seed, prev []byte, r api.RoundInfo) []b
 		c.t.Fatal(err)
 	}
 	out := bytes.NewBuffer(slices.Clone(layout.Header()))
-	if _, err := plan.Range(c.t.Context(), nil, 0, spec.Elements(), nil, out); err != nil {
+	if _, err := plan.Range(c.t.Context(), nil, 0, spec.Elements(), nil, aggregate.Output{Model: out}); err != nil {
 		c.t.Fatal(err)
 	}
 	return out.Bytes()

@@ -115,7 +115,7 @@ func (p *Peer) OpenSession(ctx context.Context, name string, cfg api.SessionConf
 	if err := p.Ready(); err != nil {
 		return none, false, api.NotReady(err)
 	}
-	if _, err := aggregate.Lookup(cfg.Strategy, cfg.Params); err != nil {
+	if err := checkStrategy(&cfg); err != nil {
 		return none, false, api.InvalidRequest("config", err)
 	}
 	d, release, err := p.storeSeed(ctx, seed)
@@ -152,6 +152,22 @@ func (p *Peer) OpenSession(ctx context.Context, name string, cfg api.SessionConf
 	}
 	info, err := p.Session(key.String())
 	return info, created, err
+}
+
+// checkStrategy refuses a config whose strategy could never compute a round, and raises the minimum of combiners to what the strategy needs.
+func checkStrategy(cfg *api.SessionConfig) error {
+	s, err := aggregate.Lookup(cfg.Strategy, cfg.Params)
+	if err != nil {
+		return err
+	}
+	if _, ok := s.(aggregate.Stateful); ok {
+		return fmt.Errorf("mesh: strategy %s has server state, which peers do not keep yet", cfg.Strategy)
+	}
+	if err := aggregate.Require(s, aggregate.Session{MinCombiners: cfg.MinCombiners, TargetCombiners: cfg.TargetCombiners}); err != nil {
+		return err
+	}
+	cfg.MinCombiners = max(cfg.MinCombiners, s.Limits().Combiners)
+	return nil
 }
 
 // storeSeed reads a seed into a durable blob and checks that a session can be run from it. release unpins it.

@@ -61,7 +61,7 @@ func (l *Load) sum(ctx context.Context, workers int) (time.Duration, error) {
 			offset, n := spec.Section(from, to)
 			w := section{out[offset : offset : offset+n]}
 			var ws aggregate.Workspace
-			_, err := plan.Range(gctx, &ws, from, to, nil, &w)
+			_, err := plan.Range(gctx, &ws, from, to, nil, aggregate.Output{Model: &w})
 			return err
 		})
 	}
