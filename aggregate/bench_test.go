@@ -68,3 +68,40 @@ func BenchmarkPartial(b *testing.B) {
 	}
 	perParam(b)
 }
+
+// benchSum returns a block of the sums of the models.
+func benchSum(b *testing.B) *aggregate.Acc {
+	s, _, files := benchTerms(b)
+	a := new(aggregate.Acc)
+	a.Reset(aggregate.Block)
+	at := len(s.Layout().Header())
+	for j, f := range files {
+		a.AddWeighted(s, 0, f[at:at+4*aggregate.Block], int64(1000+j))
+	}
+	return a
+}
+
+// BenchmarkEncode and BenchmarkDecode tell how fast sums are encoded, and are decoded and added, in bytes of the float32
+// elements that they are of.
+func BenchmarkEncode(b *testing.B) {
+	a := benchSum(b)
+	var p []byte
+	b.SetBytes(4 * aggregate.Block)
+	for b.Loop() {
+		p = a.Append(p[:0])
+	}
+	b.ReportMetric(float64(len(p))/aggregate.Block, "bytes/param")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/aggregate.Block, "ns/param")
+}
+
+func BenchmarkDecode(b *testing.B) {
+	a := benchSum(b)
+	p := a.Append(nil)
+	b.SetBytes(4 * aggregate.Block)
+	for b.Loop() {
+		if err := a.MergeEncoded(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/aggregate.Block, "ns/param")
+}
