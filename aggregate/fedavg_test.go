@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/big"
 	"math/rand/v2"
-	"strings"
 	"testing"
 
 	"github.com/fedmesh/fedmesh/aggregate"
@@ -215,41 +214,5 @@ func TestFedAvgRefuses(t *testing.T) {
 		if _, err := plan.Range(t.Context(), nil, 0, 1, sums, aggregate.Output{Model: io.Discard}); !errors.Is(err, aggregate.ErrSource) {
 			t.Errorf("source %v, %d sums: %v", source, len(sums), err)
 		}
-	}
-}
-
-func TestLookup(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		params map[string]string
-		says   string
-	}{
-		{"fedavg", nil, ""},
-		{"fedavg", map[string]string{}, ""},
-		{"", nil, "fedavg"},
-		{"FedAvg", nil, "fedavg"},
-		{"krum", nil, "fedavg"},
-		{"fedavg", map[string]string{"z": "1", "beta": "2"}, `no parameter "beta", it takes none`},
-	} {
-		s, err := aggregate.Lookup(c.name, c.params)
-		if c.says == "" {
-			if err != nil || s.Info().Name != c.name {
-				t.Errorf("%q: %v", c.name, err)
-			}
-			continue
-		}
-		if !errors.Is(err, aggregate.ErrStrategy) || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%q %v: %v", c.name, c.params, err)
-		}
-	}
-	var names []string
-	for _, i := range aggregate.Strategies() {
-		names = append(names, i.Name)
-		if _, err := aggregate.Lookup(i.Name, nil); err != nil || i.Summary == "" {
-			t.Errorf("%+v: %v", i, err)
-		}
-	}
-	if strings.Join(names, " ") != "fedavg" {
-		t.Errorf("strategies: %v", names)
 	}
 }

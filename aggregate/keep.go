@@ -67,12 +67,12 @@ func (p *keepPlan) Range(ctx context.Context, ws *Workspace, from, to int64, _ [
 
 // copyState writes the whole state.
 func (p *keepPlan) copyState(ctx context.Context, ws *Workspace, out io.WriterAt) error {
-	const piece = 256 << 10
-	for at := int64(len(p.layout.Header())); at < p.layout.Size(); at += piece {
+	const most = 256 << 10
+	for at := int64(len(p.layout.Header())); at < p.layout.Size(); at += most {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("aggregate: %w", err)
 		}
-		b := ws.bytes(min(piece, p.layout.Size()-at))
+		b := ws.bytes(min(most, p.layout.Size()-at))
 		clear(b)
 		if p.state != nil {
 			if err := readAt(p.state, b, at); err != nil {

@@ -35,7 +35,11 @@ type entry struct {
 // entries lists the strategies by name.
 func entries() []entry {
 	return []entry{
+		{fedAdagradInfo(), newFedAdagrad},
+		{fedAdamInfo(), newFedAdam},
 		{fedAvgInfo(), newFedAvg},
+		{fedAvgMInfo(), newFedAvgM},
+		{fedYogiInfo(), newFedYogi},
 	}
 }
 
@@ -58,7 +62,11 @@ func Lookup(name string, params map[string]string) (Strategy, error) {
 			if err != nil {
 				return nil, err
 			}
-			return e.make(args)
+			s, err := e.make(args)
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
 		}
 		names = append(names, e.info.Name)
 	}
