@@ -127,7 +127,7 @@ func (p *Peer) needed() map[model.Digest]bool {
 			}
 		}
 		for _, key := range s.Keys() {
-			if isFinal(s, key) {
+			if n, placed := s.PlacedIn(key); placed && p.replica.Done(s, n) {
 				continue
 			}
 			for _, u := range s.Versions(key) {
