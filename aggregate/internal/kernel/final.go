@@ -92,9 +92,18 @@ func FinalF32(dst []byte, lo, hi []uint64, d Divisor, scale int, limit uint32) (
 	hi = hi[:len(lo)]
 	dst = dst[:4*len(lo)]
 	n := vectorFinalF32(dst, lo, hi, d, scale, limit, func(i int) {
-		if finalF32(dst[4*i:4*i+4], lo[i:i+1], hi[i:i+1], d, scale, limit).Count > 0 {
+		// Mostly half way between two results, so divide at once.
+		h, l, neg := abs(hi[i], lo[i])
+		q, e := d.quotient(h, l)
+		x := format{mantissa: 23, emin: -126}.round(q, e+scale)
+		if h|l == 0 {
+			x = 0
+		}
+		if x >= uint64(limit) {
+			x = uint64(limit - 1)
 			sat.add(i)
 		}
+		binary.LittleEndian.PutUint32(dst[4*i:], uint32(x|neg&(1<<31)))
 	})
 	sat.append(n, finalF32(dst[4*n:], lo[n:], hi[n:], d, scale, limit))
 	return sat
