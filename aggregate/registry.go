@@ -35,11 +35,17 @@ type entry struct {
 // entries lists the strategies by name.
 func entries() []entry {
 	return []entry{
+		{bulyanInfo(), newBulyan},
 		{fedAdagradInfo(), newFedAdagrad},
 		{fedAdamInfo(), newFedAdam},
 		{fedAvgInfo(), newFedAvg},
 		{fedAvgMInfo(), newFedAvgM},
+		{fedMedianInfo(), newFedMedian},
+		{fedTrimmedAvgInfo(), newFedTrimmedAvg},
 		{fedYogiInfo(), newFedYogi},
+		{geoMedianInfo(), newGeoMedian},
+		{krumInfo(), newKrum},
+		{multiKrumInfo(), newMultiKrum},
 	}
 }
 
