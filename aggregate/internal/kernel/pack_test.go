@@ -64,9 +64,9 @@ func packingOf(lo, hi []uint64) kernel.Packing {
 func TestPack(t *testing.T) {
 	r := rand.New(rand.NewPCG(25, 25))
 	ns := lengths(r)
-	for round := range 2000 {
+	for round := range 1200 {
 		n := ns[r.IntN(300)]
-		if round%250 == 0 {
+		if round%150 == 0 {
 			n = ns[300+r.IntN(10)]
 		}
 		var g guard
@@ -109,7 +109,7 @@ func TestPack(t *testing.T) {
 // TestMergePackedRefuses: any packing but the one, in every place of a vector.
 func TestMergePackedRefuses(t *testing.T) {
 	r := rand.New(rand.NewPCG(26, 26))
-	for range 1500 {
+	for range 800 {
 		n := 1 + r.IntN(40)
 		lo, hi := make([]uint64, n), make([]uint64, n)
 		// One sum decides about width and shift, the others would do with less.
