@@ -16,8 +16,9 @@ import (
 )
 
 // The benchmarks in this file average the same models from files in the page cache, read with pread as peers do or mapped into
-// memory for the round, by one goroutine or by two. Least of ten runs on two busy cores, ns per parameter: pread 1.04, a mapping 0.97; with two
-// goroutines 1.05 and 1.13, for page faults take turns. So there is little to gain, and a mapping dies with the process when a file is cut
+// memory for the round, by one goroutine or by two. Least of several runs on two cores, ns per parameter: pread 1.05 and with two goroutines
+// 0.55, a mapping 0.93 and 0.51; with other work on the cores, as peers have, pread 1.05 and the mapping 1.13 with two, for
+// page faults take turns. So there is a tenth to gain at best, and a mapping dies with the process when a file is cut
 // short or the disk fails under it, where pread returns an error: pread it is.
 
 func benchFiles(b *testing.B, goroutines int, run func(s *aggregate.Spec, ws *aggregate.Workspace, files []*os.File, from, to int64) error) {
