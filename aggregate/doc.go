@@ -59,8 +59,9 @@
 // The first byte of the header is the shift, the number of zero bits that all the chunk's sums end in, at most 125. The second is
 // the width, at most 16. Each element is its 128-bit sum, shifted right by the shift, as a two's complement integer of so many bytes,
 // little-endian: the fewest that hold all the chunk's elements. A chunk of zeros has shift and width 0, and nothing
-// else. So a sum has one encoding, and any other is refused. Sums of trained float32 models take 7 to 9 bytes an element, those of three updates
-// or more fewer than the updates.
+// else. So a sum has one encoding, and any other is refused. Sums of float32 models take 5 to 7 bytes an
+// element where the weights are numbers of examples, 10 where they are as large as they may be: from two or three updates on, less than the
+// updates.
 //
 // As blocks do not depend on each other and tell their size, a part of an encoded sum over all elements can be cut out: [Spec.CutPartial].
 //

@@ -15,7 +15,7 @@ var ErrPartial = errors.New("damaged partial sum")
 
 const (
 	// chunk is the number of elements that are packed in the same way. Fewer have a smaller spread and take fewer bytes
-	// but more turns: of normally distributed weights 256 take 0.2 bytes less.
+	// but more turns: 256 take 0.05 to 0.4 bytes an element less in TestEncodedSize, 32,768 take up to 0.9 more.
 	chunk = 1024
 	// headerSize is the number of bytes of a chunk's header.
 	headerSize = 2
