@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/fedmesh/fedmesh/aggregate/internal/kernel"
 	"github.com/fedmesh/fedmesh/model"
 )
 
@@ -16,33 +17,56 @@ type summed struct {
 	info  Info
 	stale staleness
 	clip  clipping
+	noise noise
 }
 
-func summedParams() []Param { return slices.Concat(stalenessParams(), clipParams()) }
+func summedParams() []Param { return slices.Concat(stalenessParams(), clipParams(), noiseParams()) }
 
 func newSummed(info Info, a args) (summed, error) {
 	stale, err := newStaleness(a)
 	if err != nil {
 		return summed{}, err
 	}
-	return summed{info: info, stale: stale, clip: clipping{norm: a.numbers["clip_norm"]}}, nil
+	s := summed{
+		info: info, stale: stale, clip: clipping{norm: a.numbers["clip_norm"]},
+		noise: noise{multiplier: a.numbers["dp_noise_multiplier"]},
+	}
+	if s.noise.multiplier > 0 && s.clip.norm == 0 {
+		return s, fmt.Errorf("aggregate: dp_noise_multiplier without clip_norm, which says how much noise that is: %w", ErrStrategy)
+	}
+	return s, nil
 }
 
 func (s summed) Info() Info { return s.info }
 
 func (s summed) Limits() Limits {
+	if s.noise.multiplier > 0 {
+		return Limits{Combiners: 1, Weight: MaxTotalWeight, Secret: true}
+	}
 	return Limits{Combiners: 1, Weight: MaxTotalWeight / s.stale.unit()}
 }
 
 func (s summed) Plain() bool { return s.stale.den == 0 && s.clip.norm == 0 }
 
+// NoiseMultiplier implements [Private].
+func (s summed) NoiseMultiplier() float64 { return s.noise.multiplier }
+
 // examples is the weight of an update before staleness.
-func (s summed) examples(u Update) int64 { return u.Weight }
+func (s summed) examples(u Update) int64 {
+	if s.noise.multiplier > 0 {
+		return 1
+	}
+	return u.Weight
+}
 
 func (s summed) Terms(ctx context.Context, r Round, updates []Update) ([]Term, error) {
 	weights, err := s.stale.weights(r, updates, s.examples)
 	if err != nil {
 		return nil, err
+	}
+	clip := s.clip
+	if s.noise.multiplier > 0 {
+		clip.grid = s.noise.grid(r.Spec, s.clip.norm, s.stale.unit())
 	}
 	terms := make([]Term, len(updates))
 	bases := map[model.Digest]io.ReaderAt{}
@@ -57,7 +81,7 @@ func (s summed) Terms(ctx context.Context, r Round, updates []Update) ([]Term, e
 					return nil, err
 				}
 			}
-			if terms[i].Source, err = s.clip.step(ctx, r.Spec, u, bases[u.Base]); err != nil {
+			if terms[i].Source, err = clip.step(ctx, r.Spec, u, bases[u.Base]); err != nil {
 				return nil, fmt.Errorf("update %d: %w", i, err)
 			}
 		}
@@ -69,7 +93,8 @@ func (s summed) Terms(ctx context.Context, r Round, updates []Update) ([]Term, e
 type ingredients struct {
 	terms []Term
 	total int64
-	away  bool // some updates are only in sums
+	away  bool       // some updates are only in sums
+	noise *noisePlan // nil: none
 }
 
 // gather prepares the sum whose quotient is the mean of the models; with delta that is, in float tensors, what the mean differs
@@ -91,6 +116,11 @@ func (s summed) gather(ctx context.Context, r Round, delta bool) (in ingredients
 			own = append(own, u)
 		}
 	}
+	if s.noise.multiplier > 0 {
+		if in.noise, err = s.noise.plan(r, s.clip.norm, s.stale.unit()); err != nil {
+			return in, err
+		}
+	}
 	in.away = len(own) < len(r.Updates)
 	if in.terms, err = s.Terms(ctx, r, own); err != nil {
 		return in, err
@@ -106,7 +136,7 @@ func (s summed) gather(ctx context.Context, r Round, delta bool) (in ingredients
 //	Σ_b W_b·(x_{r-1} - M_b)    for the sum of updates: b goes through the models other than x_{r-1} that some were trained from
 //	Σ w·x_{r-1}                for the sum of clipped steps
 //
-// with Σ w·x_{r-1} less for a delta; the integer and bool tensors always as the first.
+// with Σ w·x_{r-1} less for a delta; the integer and bool tensors always as the first, but with noise they are x_{r-1} alone.
 func (s summed) corrections(r Round, weights []int64, total int64, delta bool) ([]Term, error) {
 	stale := map[model.Digest]int64{}
 	var moved int64
@@ -116,7 +146,11 @@ func (s summed) corrections(r Round, weights []int64, total int64, delta bool) (
 			moved += weights[i]
 		}
 	}
-	floats := moved
+	private := s.noise.multiplier > 0
+	floats, others := moved, moved
+	if private {
+		others = total
+	}
 	if s.clip.norm > 0 {
 		floats = total
 	}
@@ -129,16 +163,19 @@ func (s summed) corrections(r Round, weights []int64, total int64, delta bool) (
 			terms = append(terms, Term{Source: source, Weight: weight})
 		}
 	}
-	if floats != 0 || moved != 0 {
+	if floats != 0 || others != 0 {
 		if r.Prev.Source == nil {
 			return nil, fmt.Errorf("aggregate: the previous model %s is needed: %w", r.Prev.Digest.Short(), ErrSource)
 		}
-		if floats == moved {
-			add(r.Prev.Source, moved)
+		if floats == others {
+			add(r.Prev.Source, others)
 		} else {
 			add(r.Spec.only(true, r.Prev.Source), floats)
-			add(r.Spec.only(false, r.Prev.Source), moved)
+			add(r.Spec.only(false, r.Prev.Source), others)
 		}
+	}
+	if private {
+		return terms, nil
 	}
 	inOrder := func(a, b model.Digest) int { return bytes.Compare(a[:], b[:]) }
 	for _, b := range slices.SortedFunc(maps.Keys(stale), inOrder) {
@@ -180,6 +217,40 @@ func (in *ingredients) check(sums []io.Reader) error {
 	return nil
 }
 
+// each computes the sums of a range, with noise, and calls finish with each span and the bytes to write.
+func (in *ingredients) each(ctx context.Context, s *Spec, ws *Workspace, from, to int64, sums []io.Reader, out io.Writer,
+	finish func(span Span, acc Acc, d kernel.Divisor, dst []byte) error,
+) error {
+	if err := in.check(sums); err != nil {
+		return err
+	}
+	if err := checkTerms(in.terms, 3*MaxTotalWeight); err != nil {
+		return err
+	}
+	ws = ws.orNew()
+	d := kernel.NewDivisor(uint64(in.total))
+	var noise *noiser
+	if in.noise != nil {
+		noise = in.noise.begin()
+	}
+	return s.sum(ctx, ws, from, to, in.terms, sums, func(spans []Span) error {
+		dst := ws.bytes(s.bytesOf(spans))
+		acc, rest := ws.acc, dst
+		for _, span := range spans {
+			size := span.Count * s.numbers[span.Tensor].dtype.Size()
+			part := Acc{lo: acc.lo[:span.Count], hi: acc.hi[:span.Count]}
+			if noise != nil {
+				noise.add(span, part)
+			}
+			if err := finish(span, part, d, rest[:size]); err != nil {
+				return err
+			}
+			rest, acc.lo, acc.hi = rest[size:], acc.lo[span.Count:], acc.hi[span.Count:]
+		}
+		return write(out, dst)
+	})
+}
+
 // averaging is a strategy whose model is the mean.
 type averaging struct{ summed }
 
@@ -201,5 +272,13 @@ func (p *meanPlan) Range(ctx context.Context, ws *Workspace, from, to int64, sum
 	if err := p.check(sums); err != nil {
 		return Events{}, err
 	}
-	return p.spec.Mean(ctx, ws, from, to, p.terms, sums, p.total, out.Model)
+	if p.noise == nil {
+		return p.spec.Mean(ctx, ws, from, to, p.terms, sums, p.total, out.Model)
+	}
+	var events Events
+	err := p.each(ctx, p.spec, ws, from, to, sums, out.Model, func(span Span, acc Acc, d kernel.Divisor, dst []byte) error {
+		events.Merge(p.spec.events(p.spec.numbers[span.Tensor].final(dst, acc.lo, acc.hi, uint64(p.total), d), span))
+		return nil
+	})
+	return events, err
 }

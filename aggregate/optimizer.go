@@ -137,33 +137,17 @@ func (p *stepPlan) place(state io.ReaderAt) (int64, error) {
 
 func (p *stepPlan) Range(ctx context.Context, ws *Workspace, from, to int64, sums []io.Reader, out Output) (Events, error) {
 	var events Events
-	if err := p.check(sums); err != nil {
-		return events, err
-	}
 	if out.State == nil {
 		return events, fmt.Errorf("aggregate: nowhere to write server state: %w", ErrSource)
 	}
-	if err := checkTerms(p.terms, 3*MaxTotalWeight); err != nil {
-		return events, err
-	}
-	ws = ws.orNew()
 	var b stepBuffers
-	d := kernel.NewDivisor(uint64(p.total))
-	err := p.spec.sum(ctx, ws, from, to, p.terms, sums, func(spans []Span) error {
-		dst := ws.bytes(p.spec.bytesOf(spans))
-		acc, rest := ws.acc, dst
-		for _, span := range spans {
-			n := &p.spec.numbers[span.Tensor]
-			size := span.Count * n.dtype.Size()
-			part := Acc{lo: acc.lo[:span.Count], hi: acc.hi[:span.Count]}
-			if !n.dtype.Float() {
-				events.Merge(p.spec.events(n.final(rest[:size], part.lo, part.hi, uint64(p.total), d), span))
-			} else if err := p.move(&b, span, part, d, rest[:size], out.State, &events); err != nil {
-				return err
-			}
-			rest, acc.lo, acc.hi = rest[size:], acc.lo[span.Count:], acc.hi[span.Count:]
+	err := p.each(ctx, p.spec, ws, from, to, sums, out.Model, func(span Span, acc Acc, d kernel.Divisor, dst []byte) error {
+		n := &p.spec.numbers[span.Tensor]
+		if n.dtype.Float() {
+			return p.move(&b, span, acc, d, dst, out.State, &events)
 		}
-		return write(out.Model, dst)
+		events.Merge(p.spec.events(n.final(dst, acc.lo, acc.hi, uint64(p.total), d), span))
+		return nil
 	})
 	if err == nil && p.spec.leads(from, to) {
 		err = writeAt(out.State, binary.LittleEndian.AppendUint64(nil, uint64(p.step)), p.count)

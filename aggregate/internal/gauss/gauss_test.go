@@ -1,0 +1,106 @@
+package gauss_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/fedmesh/fedmesh/aggregate/internal/gauss"
+)
+
+func stream(name string) *gauss.Stream {
+	s := gauss.NewStream([32]byte{1})
+	s.Reset([]byte(name))
+	return s
+}
+
+// TestSmall compares counts with the probabilities: chi-squared with k degrees of freedom is beyond k + 5√2k with a probability below 1e-5, and
+// the samples are the same each time.
+func TestSmall(t *testing.T) {
+	const draws = 200_000
+	for _, variance := range []uint64{1, 2, 3, 10, 100} {
+		g, r := gauss.New(variance), stream(fmt.Sprint("small ", variance))
+		counts := map[int64]int{}
+		for range draws {
+			counts[g.Sample(r)]++
+		}
+		p := func(x int64) float64 { return math.Exp(-float64(x*x) / float64(2*variance)) }
+		var total float64
+		for x := int64(-200); x <= 200; x++ {
+			total += p(x)
+		}
+		var chi float64
+		bins := 0
+		for x := int64(-200); x <= 200; x++ {
+			want := draws * p(x) / total
+			if want < 10 {
+				continue
+			}
+			d := float64(counts[x]) - want
+			chi += d * d / want
+			bins++
+		}
+		k := float64(bins - 1)
+		if chi > k+5*math.Sqrt(2*k) {
+			t.Errorf("variance %d: chi-squared %.1f of %d bins", variance, chi, bins)
+		}
+	}
+}
+
+// TestLarge compares with the normal distribution, which large samples are as good as: the largest difference of the distribution functions of n
+// samples is beyond 2.2/√n with a probability below 1e-4.
+func TestLarge(t *testing.T) {
+	const draws = 100_000
+	for _, variance := range []uint64{1 << 20, 1<<42 + 12345, gauss.MaxVariance} {
+		g, r := gauss.New(variance), stream("large")
+		sigma := math.Sqrt(float64(variance))
+		const bins = 200
+		var counts [bins + 1]int
+		var square float64
+		for range draws {
+			x := float64(g.Sample(r)) / sigma
+			square += x * x
+			counts[max(0, min(bins, int(math.Floor((x+4)/8*bins))))]++
+		}
+		seen := 0
+		for i, c := range counts[:bins] {
+			seen += c
+			edge := float64(i+1)/bins*8 - 4
+			want := 0.5 * math.Erfc(-edge/math.Sqrt2)
+			if got := float64(seen) / draws; i > 0 && math.Abs(got-want) > 2.2/math.Sqrt(draws) {
+				t.Fatalf("variance %d: %v of the samples below %v, want %v", variance, got, edge, want)
+			}
+		}
+		if v := square / draws; math.Abs(v-1) > 5*math.Sqrt(2.0/draws) {
+			t.Errorf("variance %d: measured %v of it", variance, v)
+		}
+	}
+}
+
+// TestGolden: the samples may never change, or peers of two versions disagree.
+func TestGolden(t *testing.T) {
+	r := gauss.NewStream([32]byte{31: 7})
+	var got []int64
+	for _, c := range []struct {
+		name     uint64
+		variance uint64
+	}{{1, 1}, {2, 1000}, {3, 1 << 42}} {
+		r.Reset(binary.LittleEndian.AppendUint64(nil, c.name))
+		g := gauss.New(c.variance)
+		for range 5 {
+			got = append(got, g.Sample(r))
+		}
+	}
+	const want = "[1 0 -1 1 1 -21 22 -14 -31 17 -51120 -1639051 -191204 1640013 2867474]"
+	if fmt.Sprint(got) != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
+func BenchmarkSample(b *testing.B) {
+	g, r := gauss.New(1<<41), stream("bench")
+	for b.Loop() {
+		g.Sample(r)
+	}
+}
