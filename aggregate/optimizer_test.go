@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,22 +85,25 @@ func TestOptimizers(t *testing.T) {
 					t.Errorf("events: %+v", events)
 				}
 				sl := stateLayout(t, s, tr.round.Spec)
-				moment := func(name string, file []byte, i int, none float64) float64 {
+				moments := func(name string, file []byte, none []float64) []float64 {
 					if _, ok := sl.Lookup(name); !ok || file == nil {
 						return none
 					}
-					return values(t, sl, file, name)[i]
+					return values(t, sl, file, name)
 				}
+				zero := make([]float64, n)
+				first := slices.Repeat([]float64{ref.initial}, n)
+				m0, v0 := moments("m/w", state, zero), moments("v/w", state, first)
+				m1, v1 := moments("m/w", next, nil), moments("v/w", next, nil)
 				if steps := values(t, sl, next, "step")[0]; steps != float64(number) {
 					t.Errorf("step %v, want %d", steps, number)
 				}
 				got := values(t, tr.round.Spec.Layout(), out, "w")
 				for i := 0; i < n; i += 7 {
 					d := tr.delta(i, func(u aggregate.Update) int64 { return u.Weight })
-					x, m, v := ref.step(float64(number), tr.prev[i], d, moment("m/w", state, i, 0), moment("v/w", state, i, ref.initial))
-					if ulps(got[i], x) > 1 || ulps(moment("m/w", next, i, 0), m) > 1 || ulps(moment("v/w", next, i, v), v) > 1 {
-						t.Fatalf("round %d, element %d: %v %v %v, want %v %v %v", number, i,
-							got[i], moment("m/w", next, i, 0), moment("v/w", next, i, v), x, m, v)
+					x, m, v := ref.step(float64(number), tr.prev[i], d, m0[i], v0[i])
+					if ulps(got[i], x) > 1 || ulps(m1[i], m) > 1 || v1 != nil && ulps(v1[i], v) > 1 {
+						t.Fatalf("round %d, element %d: %v, want %v; moments %v and %v", number, i, got[i], x, m, v)
 					}
 				}
 				prev, state = out, next
