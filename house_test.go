@@ -49,6 +49,7 @@ var impureImports = []struct{ path, why string }{
 var thirdParty = []struct{ dir, path, why string }{
 	{"model", "github.com/zeebo/blake3", "the digest of a model"},
 	{"model", "github.com/klauspost/compress", "npz members may be deflated"},
+	{"aggregate", "github.com/zeebo/blake3", "noise is drawn from the stream of a keyed digest"},
 	{"aggregate", "golang.org/x/sys/cpu", "which kernel the machine can run; all give the same bits"},
 	{"mesh/ledger", "github.com/zeebo/blake3", "entries are chained by digest"},
 	{"mesh/ledger", "github.com/vmihailenco/msgpack/v5", "the encoding of entries"},

@@ -73,7 +73,20 @@
 //
 // # Strategies
 //
-// A [Strategy] plans a [Round] and its [Plan] writes ranges of the new model. One that needs its updates only through a
-// weighted sum is a [Summing] strategy: peers may exchange sums in place of updates. Others read the updates' ranges
-// themselves. Whatever a result depends on is a field of Round: a strategy has no state, clock or randomness of its own.
+// A [Strategy] plans a [Round] and its [Plan] writes ranges of the new model; [Strategies] lists them, [Lookup] makes one with its
+// parameters. Whatever a result depends on is a field of Round: a strategy has no state, clock or randomness of its own. Floating-point
+// arithmetic is addition, multiplication, division and square root, with each product converted before it is added to,
+// so that no compiler fuses them; sums of squares are added up in a fixed order. So all results have the same bits everywhere.
+//
+// Two kinds there are. One needs its updates only through a weighted sum, a [Summing] strategy: peers may exchange sums in place of
+// updates. With staleness the weights depend on the round, with clipping the sources are steps, scaled as they are read; such a
+// strategy is not plain, and who makes sums for others must know the round's number and the updates' bases. The server
+// optimizers among them are [Stateful]: they read the state that the round before left, and each range writes its part of the
+// next. With noise they need the mesh's secret, and are [Private]; an [Accountant] adds up what published models cost.
+//
+// The others compare the updates themselves, one for each combiner, element by element or by their distances. Plan reads them
+// whole where distances are needed, in pieces; ranges are as independent as for sums.
+//
+// A session is checked once, by [Require]; a round in which a strategy has no model, for too few updates, keeps the previous one on all peers:
+// [PlanRound].
 package aggregate

@@ -127,7 +127,7 @@ func lowest(distances [][]float64, among []int, malicious int) []int {
 	return out
 }
 
-// distances returns the squares of the L2 distances between all models, over their float tensors. It takes 32 KiB of memory for each, and
+// distances returns the squares of the L2 distances between all models, over their float tensors. It takes 16 KiB of memory for each, and
 // eight bytes for each pair.
 func (s *Spec) distances(ctx context.Context, sources []io.ReaderAt) ([][]float64, error) {
 	n := len(sources)
