@@ -23,9 +23,20 @@ func BenchmarkStrategies(b *testing.B) {
 	}
 	r.Secret, r.Inputs = secret, r.Prev.Digest
 	for _, params := range [][]string{
-		{"fedavg"}, {"fedavg", "staleness", "polynomial"}, {"fedavg", "clip_norm", "1"}, {"fedavg", "clip_norm", "1", "dp_noise_multiplier", "1"},
-		{"fedavgm", "server_momentum", "0.9"}, {"fedadam"}, {"fedyogi"}, {"fedadagrad"},
-		{"fedmedian"}, {"fedtrimmedavg"}, {"krum"}, {"multikrum"}, {"bulyan"}, {"geomedian"},
+		{"fedavg"},
+		{"fedavg", "staleness", "polynomial"},
+		{"fedavg", "clip_norm", "1"},
+		{"fedavg", "clip_norm", "1", "dp_noise_multiplier", "1"},
+		{"fedavgm", "server_momentum", "0.9"},
+		{"fedadam"},
+		{"fedyogi"},
+		{"fedadagrad"},
+		{"fedmedian"},
+		{"fedtrimmedavg"},
+		{"krum"},
+		{"multikrum"},
+		{"bulyan"},
+		{"geomedian"},
 	} {
 		b.Run(strings.Join(params, " "), func(b *testing.B) {
 			s := lookup(b, params[0], params[1:]...)
