@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/fedmesh/fedmesh/mesh/ledger"
 	"github.com/fedmesh/fedmesh/mesh/store"
 	"github.com/fedmesh/fedmesh/model"
 )
@@ -122,6 +123,36 @@ func (p *Peer) fetchModel(ctx context.Context, d model.Digest, from []target) er
 	p.mu.Unlock()
 	p.syncModel(d)
 	p.wake()
+	return nil
+}
+
+// fetchResult is fetchModel for a model and the server state that goes with it.
+func (p *Peer) fetchResult(ctx context.Context, res ledger.Result, from []target) error {
+	release := p.pin(res.State, res.Model)
+	defer release()
+	if !res.State.IsZero() {
+		if err := p.fetchModel(ctx, res.State, from); err != nil {
+			return err
+		}
+	}
+	return p.fetchModel(ctx, res.Model, from)
+}
+
+// syncResult is syncModel for a model and the server state that goes with it.
+func (p *Peer) syncResult(res ledger.Result) {
+	if !res.State.IsZero() {
+		p.syncModel(res.State)
+	}
+	p.syncModel(res.Model)
+}
+
+// syncAll makes blobs durable. One that is not here is not needed any more.
+func (p *Peer) syncAll(ctx context.Context, ds []model.Digest) error {
+	for _, d := range ds {
+		if err := p.dir.Blobs().Sync(ctx, d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("mesh: %w", err)
+		}
+	}
 	return nil
 }
 

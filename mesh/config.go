@@ -15,6 +15,9 @@ import (
 	"github.com/fedmesh/fedmesh/mesh/store"
 )
 
+// MinSecret is the fewest bytes that Config.Secret may have.
+const MinSecret = 32
+
 // Config says who a peer is and how it takes part. Start from DefaultConfig.
 type Config struct {
 	Name    string // human name, unique in the mesh, the same after a restart
@@ -22,6 +25,9 @@ type Config struct {
 	API     string // host:port under which others reach this peer's HTTP interface
 	DataDir string // everything that outlives a restart
 	Fsync   store.Fsync
+
+	// Secret is what the peers of this mesh, and nobody else, share: what noise is drawn from. Empty: there is none.
+	Secret []byte
 
 	Gossip          string   // host:port that gossip listens on
 	AdvertiseGossip string   // host:port under which others reach it; empty: the same
@@ -69,6 +75,9 @@ func (c Config) Validate() error {
 	}
 	if _, _, err := net.SplitHostPort(c.API); err != nil {
 		faults = append(faults, fmt.Errorf("mesh: API address %q is not host:port", c.API))
+	}
+	if n := len(c.Secret); n > 0 && n < MinSecret {
+		faults = append(faults, fmt.Errorf("mesh: a secret of %d bytes could be guessed; it must have at least %d", n, MinSecret))
 	}
 	if c.DataDir == "" {
 		faults = append(faults, errors.New("mesh: no data directory"))

@@ -184,13 +184,15 @@ type meta struct {
 	Protocol uint64
 	Log      ledger.LogID
 	API      string // host:port
+	Secret   secretCheck
 }
 
 func encodeMeta(m *meta) []byte {
-	w := newWriter(3)
+	w := newWriter(4)
 	w.uint(m.Protocol)
 	w.bytes(m.Log[:])
 	w.text(m.API)
+	w.bytes(m.Secret[:])
 	return w.buf.Bytes()
 }
 
@@ -206,8 +208,8 @@ func decodeMeta(b []byte) (*meta, error) {
 	if r.err == nil && m.Protocol != protocol {
 		return nil, fmt.Errorf("mesh: the member speaks protocol %d, this peer %d; run the same version", m.Protocol, protocol)
 	}
-	if fields != 3 {
-		r.fail("%d fields, want 3", fields)
+	if fields != 4 {
+		r.fail("%d fields, want 4", fields)
 	}
 	id := r.bytes()
 	if r.err == nil && len(id) != len(m.Log) {
@@ -215,6 +217,11 @@ func decodeMeta(b []byte) (*meta, error) {
 	}
 	copy(m.Log[:], id)
 	m.API = r.text()
+	check := r.bytes()
+	if r.err == nil && len(check) != len(m.Secret) {
+		r.fail("a secret's check of %d bytes", len(check))
+	}
+	copy(m.Secret[:], check)
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("member data: %w", err)
 	}

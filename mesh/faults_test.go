@@ -141,6 +141,28 @@ func TestLeaveHandsOver(t *testing.T) {
 	})
 }
 
+// A peer does not leave before somebody else has a say in what becomes of its sessions.
+func TestLeaverWaitsForAnotherVoice(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		c.up("a")
+		c.open("a", "s", file(0), func(s *api.SessionConfig) { s.TargetCombiners, s.RoundTimeout = 2, seconds(60) })
+		c.push("a", "s", weighted("x", 1), file(1)) // while an update waits for others, joiners wait too
+		c.up("b")
+		began := time.Now()
+		if err := c.ask("a").Leave(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < 50*time.Second {
+			t.Errorf("it left after %v, when the joiner had no say yet", took)
+		}
+		c.kill("a")
+		c.push("b", "s", weighted("x", 1), file(3))
+		c.push("b", "s", weighted("y", 1), file(4))
+		c.final("s", 2)
+		c.counted("s", c.agree("s"))
+	})
+}
+
 // A copy that died with its holder is made again at another.
 func TestRepair(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {

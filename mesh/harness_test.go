@@ -37,6 +37,7 @@ type cluster struct {
 	net    *meshtest.Network
 	dir    string
 	tune   func(*mesh.Config)
+	secret []byte           // of the mesh
 	nodes  map[string]*node // that run
 	client *api.Client
 	files  map[string][]byte // every model that the test made or met, by digest
@@ -103,6 +104,7 @@ func (c *cluster) create(name, dir string) (*node, error) {
 	cfg.Name, cfg.API, cfg.DataDir, cfg.Fsync = name, name+":80", filepath.Join(c.dir, dir), store.Never
 	cfg.Join = []string{c.net.GossipAddr("a"), c.net.GossipAddr("b")}
 	cfg.Dial = c.dialer(name)
+	cfg.Secret = c.secret
 	n := &node{name: name, served: make(chan struct{}), registry: prometheus.NewRegistry()}
 	cfg.Registerer = n.registry
 	if *verbose {

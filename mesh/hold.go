@@ -167,6 +167,8 @@ func (p *Peer) mayHold(s *ledger.Session, u *ledger.UpdateHeld) error {
 	}
 	known := s.Known(u.Key())
 	switch {
+	case p.replica.MayHold(s, u):
+		return nil
 	case known == nil && !p.replica.Accepting(s):
 		return api.ClosedSession(s.Name(), api.SessionClosed)
 	case known != nil && !known.Same(u):
@@ -179,7 +181,11 @@ func (p *Peer) mayHold(s *ledger.Session, u *ledger.UpdateHeld) error {
 		}
 		return api.UpdateConflict(u.Combiner, u.ID, known.Model.String(), reason)
 	}
-	return nil
+	return unknownRound(u.BaseRound)
+}
+
+func unknownRound(n uint64) error {
+	return api.Unavailable(fmt.Sprintf("round %d, which the update's base is of, is not known here yet", n), time.Second)
 }
 
 // serveHold takes a copy of an update that another peer receives, or holds.
@@ -218,11 +224,24 @@ type held struct {
 	Digest model.Digest `json:"digest"`
 }
 
-func (p *Peer) takeCopy(ctx context.Context, o offer, body io.Reader) (*ledger.UpdateHeld, error) {
+// knowsRound reports whether the round is known here that an offer's base is of.
+func (p *Peer) knowsRound(o offer) (*ledger.Session, bool) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	s := p.replica.Ledger().Session(o.Session)
-	p.mu.Unlock()
+	return s, o.BaseRound < s.Open()
+}
+
+func (p *Peer) takeCopy(ctx context.Context, o offer, body io.Reader) (*ledger.UpdateHeld, error) {
 	others := p.others()
+	s, known := p.knowsRound(o)
+	for i := 0; i < len(others) && !known; i++ { // the sender knows it
+		p.tryExchange(others[i])
+		s, known = p.knowsRound(o)
+	}
+	if !known {
+		return nil, unknownRound(o.BaseRound)
+	}
 	release := p.pin(o.Base)
 	defer release()
 	if err := errors.Join(p.fetchModel(ctx, s.Seed(), others), p.fetchModel(ctx, o.Base, others)); err != nil {

@@ -173,6 +173,7 @@ func TestHostilePeers(t *testing.T) {
 		hold("weight 2^41", offer(`"id":"u","weight":2199023255552`), good, http.StatusBadRequest, api.TypeInvalidRequest, "weight 2199023255552"),
 		hold("base that is no digest", `{"weight":1,"base":"x"}`, good, http.StatusBadRequest, kindPeer, "digest"),
 		hold("unknown base", `{"weight":1,"base":"`+unknown+`"}`, good, http.StatusServiceUnavailable, kindPeer, unknown[:8]),
+		hold("base of a round to come", offer(`"id":"u","weight":1,"base_round":99`), good, http.StatusServiceUnavailable, api.TypeUnavailable, "round 99"),
 		hold("id with a slash", offer(`"id":"a/b","weight":1`), good, http.StatusBadRequest, api.TypeInvalidRequest, "a/b"),
 		hold("id of 300 characters", offer(`"id":"`+strings.Repeat("n", 300)+`","weight":1`), good, http.StatusBadRequest, api.TypeInvalidRequest, "300 bytes"),
 		hold("metric of no name", offer(`"metrics":{"":1},"weight":1`), good, http.StatusBadRequest, api.TypeInvalidRequest, "metric"),

@@ -11,7 +11,6 @@ import (
 
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
-	"github.com/fedmesh/fedmesh/model"
 )
 
 // leaveRetry is how often a leaving peer looks whether everything is handed over.
@@ -36,7 +35,12 @@ func (p *Peer) Leave(ctx context.Context) error {
 	p.mu.Unlock()
 	err := p.handOver(ctx)
 	if err == nil {
-		err = p.say(ctx, func() ([]ledger.Body, error) { return []ledger.Body{&ledger.PeerLeft{}}, nil })
+		err = p.say(ctx, func() ([]ledger.Body, error) {
+			if !p.replica.MayLeave() {
+				return nil, errLastVoice
+			}
+			return []ledger.Body{&ledger.PeerLeft{}}, nil
+		})
 	}
 	if err == nil {
 		err = p.farewell(ctx)
@@ -54,6 +58,8 @@ func (p *Peer) Leave(ctx context.Context) error {
 	close(p.left)
 	return nil
 }
+
+var errLastVoice = errors.New("mesh: of those who are alive, nobody else has a say yet in a session")
 
 // ended reports whether the own log says PeerLeft. It is called with p.mu held.
 func (p *Peer) ended() bool {
@@ -77,7 +83,10 @@ func (p *Peer) handOver(ctx context.Context) error {
 }
 
 func (p *Peer) handOverOnce(ctx context.Context) (left int, err error) {
-	updates, sessions := p.onlyHere()
+	updates, results, err := p.onlyHere()
+	if err != nil {
+		return 1, err
+	}
 	for _, u := range updates {
 		done := false
 		for _, t := range p.others() {
@@ -92,8 +101,8 @@ func (p *Peer) handOverOnce(ctx context.Context) (left int, err error) {
 			left++
 		}
 	}
-	for key, d := range sessions {
-		if e := p.giveModel(ctx, key, d); e != nil {
+	for key, res := range results {
+		if e := p.giveResult(ctx, key, res); e != nil {
 			left++
 			err = e
 		}
@@ -104,12 +113,16 @@ func (p *Peer) handOverOnce(ctx context.Context) (left int, err error) {
 	return left, err
 }
 
-// onlyHere returns the updates that no other living peer holds, and every session's current model.
-func (p *Peer) onlyHere() ([]*ledger.UpdateHeld, map[ledger.SessionKey]model.Digest) {
+// onlyHere returns the updates that no other living peer holds, and every session's current model and state; an error while
+// nobody who is alive would have a say in some session.
+func (p *Peer) onlyHere() ([]*ledger.UpdateHeld, map[ledger.SessionKey]ledger.Result, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !p.replica.MayLeave() {
+		return nil, nil, errLastVoice
+	}
 	var updates []*ledger.UpdateHeld
-	current := map[ledger.SessionKey]model.Digest{}
+	current := map[ledger.SessionKey]ledger.Result{}
 	for _, s := range p.replica.Ledger().Sessions() {
 		for _, key := range s.Keys() {
 			u := s.Known(key)
@@ -121,18 +134,22 @@ func (p *Peer) onlyHere() ([]*ledger.UpdateHeld, map[ledger.SessionKey]model.Dig
 				updates = append(updates, u)
 			}
 		}
-		if _, d, ok := p.replica.Current(s); ok {
-			current[s.Key()] = d
+		if n, _, ok := p.replica.Current(s); ok {
+			current[s.Key()], _ = p.replica.ResultOf(s, n)
 		}
 	}
-	return updates, current
+	return updates, current, nil
 }
 
-// giveModel makes sure that another peer has a session's seed and current model.
-func (p *Peer) giveModel(ctx context.Context, key ledger.SessionKey, d model.Digest) error {
+// giveResult makes sure that another peer has a session's seed, current model and state.
+func (p *Peer) giveResult(ctx context.Context, key ledger.SessionKey, res ledger.Result) error {
 	last := errNoHolder
+	path := "sessions/" + key.String() + "?model=" + res.Model.String()
+	if !res.State.IsZero() {
+		path += "&model=" + res.State.String()
+	}
 	for _, t := range p.others() {
-		resp, err := p.call(ctx, http.MethodPost, t, "sessions/"+key.String()+"?model="+d.String(), bytes.NewReader(nil), nil)
+		resp, err := p.call(ctx, http.MethodPost, t, path, bytes.NewReader(nil), nil)
 		if err != nil {
 			last = err
 			continue

@@ -21,6 +21,8 @@ type madeModel struct {
 	Round   uint64            `json:"round"`
 	Inputs  model.Digest      `json:"inputs"`
 	Model   model.Digest      `json:"model"`
+	State   model.Digest      `json:"state"`
+	Most    uint64            `json:"most"`
 
 	durable bool
 }
@@ -75,7 +77,7 @@ func (p *Peer) lateWords() []*ledger.Entry {
 			continue
 		}
 		e, err := p.replica.Append(&ledger.RoundComputed{
-			Session: m.Session, Round: m.Round, Inputs: m.Inputs, Model: m.Model, Seen: p.replica.Ledger().Vector().Clone(),
+			Session: m.Session, Round: m.Round, Inputs: m.Inputs, Result: ledger.Result{Model: m.Model, State: m.State}, Most: m.Most, Seen: p.replica.Ledger().Vector().Clone(),
 		})
 		if err != nil { // the log has ended: the peer is leaving
 			return es

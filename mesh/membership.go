@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -26,7 +27,7 @@ type member struct {
 }
 
 func (p *Peer) meta() []byte {
-	return encodeMeta(&meta{Protocol: protocol, Log: p.self, API: p.cfg.API})
+	return encodeMeta(&meta{Protocol: protocol, Log: p.self, API: p.cfg.API, Secret: checkOf(p.cfg.Secret)})
 }
 
 func (p *Peer) gossipConfig() gossip.Config {
@@ -142,6 +143,10 @@ func (p *Peer) look() {
 			continue
 		}
 		about, err := decodeMeta(m.Meta)
+		if err == nil && about.Secret != checkOf(p.cfg.Secret) {
+			err = errors.New("mesh: it has another secret than this peer, or only one of the two has any; give all peers of the mesh the same")
+			p.events.warn("peer "+m.Name, err.Error())
+		}
 		if err != nil {
 			p.log.Warn().Err(err).Str("peer", m.Name).Msg("a member is ignored")
 			continue

@@ -51,9 +51,10 @@ func (p *Peer) find(s *ledger.Session, which api.ModelRef) (round uint64, d mode
 		if which.Round >= s.Open() {
 			return 0, d, false
 		}
-		if d, ok = p.replica.ModelOf(s, which.Round); !ok {
-			d, ok = s.Model(which.Round)
+		if res, ok := p.replica.ResultOf(s, which.Round); ok {
+			return which.Round, res.Model, true
 		}
+		d, ok = s.Model(which.Round)
 		return which.Round, d, ok
 	case api.RefDigest:
 		round, ok = p.roundOf(s, which.Digest)
@@ -73,7 +74,7 @@ func (p *Peer) roundOf(s *ledger.Session, d model.Digest) (uint64, bool) {
 		return m.Round, true
 	}
 	for n := s.Final() + 1; n < s.Open(); n++ {
-		if here, ok := p.replica.ModelOf(s, n); ok && here == d {
+		if here, ok := p.replica.ResultOf(s, n); ok && here.Model == d {
 			return n, true
 		}
 	}

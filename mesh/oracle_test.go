@@ -74,11 +74,12 @@ func (c *cluster) bytesOf(session, d string) []byte {
 	return c.files[d]
 }
 
-// oracle computes a round alone and in one piece from what was pushed.
-func (c *cluster) oracle(session string, seed, prev []byte, r api.RoundInfo) []byte {
+// oracle computes a round alone and in one piece from what was pushed. prev and state are of the round before, state nil where there
+// is none.
+func (c *cluster) oracle(session api.SessionInfo, seed, prev, state []byte, r api.RoundInfo) (next, nextState []byte) {
 	c.t.Helper()
 	if len(r.Updates) == 0 {
-		return prev
+		return prev, state
 	}
 	layout, err := model.NewLayout([]model.Tensor{{Name: "w", DType: model.F32, Shape: []int64{int64(len(values(seed)))}}})
 	if err != nil {
@@ -92,31 +93,58 @@ func (c *cluster) oracle(session string, seed, prev []byte, r api.RoundInfo) []b
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	strategy, err := aggregate.Lookup("fedavg", nil)
+	strategy, err := aggregate.Lookup(session.Config.Strategy, session.Config.Params)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	inputs, err := model.ParseDigest(r.Inputs)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	round := aggregate.Round{
-		Spec: spec, Prev: aggregate.Model{Digest: model.Sum(prev), Source: bytes.NewReader(prev)},
-		Base: func(d model.Digest) (io.ReaderAt, error) { return bytes.NewReader(c.bytesOf(session, d.String())), nil },
+		Spec: spec, Number: r.Round, Inputs: inputs, Secret: c.secret,
+		Prev: aggregate.Model{Digest: model.Sum(prev), Source: bytes.NewReader(prev)},
+		Base: func(d model.Digest) (io.ReaderAt, error) {
+			return bytes.NewReader(c.bytesOf(session.Name, d.String())), nil
+		},
+	}
+	if state != nil {
+		round.State = aggregate.Model{Digest: model.Sum(state), Source: bytes.NewReader(state)}
 	}
 	for _, u := range r.Updates {
 		base, err := model.ParseDigest(u.Base)
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		round.Updates = append(round.Updates, aggregate.Update{Weight: u.Weight, Base: base, Source: bytes.NewReader(c.bytesOf(session, u.Digest))})
+		round.Updates = append(round.Updates, aggregate.Update{
+			Weight: u.Weight, Base: base, BaseRound: u.BaseRound, Name: u.Combiner, Source: bytes.NewReader(c.bytesOf(session.Name, u.Digest)),
+		})
 	}
-	plan, err := strategy.Plan(c.t.Context(), round)
+	plan, err := aggregate.PlanRound(c.t.Context(), strategy, round)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	out := bytes.NewBuffer(slices.Clone(layout.Header()))
-	if _, err := plan.Range(c.t.Context(), nil, 0, spec.Elements(), nil, aggregate.Output{Model: out}); err != nil {
+	to := aggregate.Output{Model: out}
+	var kept memory
+	if s, ok := strategy.(aggregate.Stateful); ok {
+		l, err := s.StateLayout(spec)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		kept = append(slices.Clone(l.Header()), make([]byte, l.DataSize())...)
+		to.State = kept
+	}
+	if _, err := plan.Range(c.t.Context(), nil, 0, spec.Elements(), nil, to); err != nil {
 		c.t.Fatal(err)
 	}
-	return out.Bytes()
+	return out.Bytes(), kept
 }
+
+// memory is a file that is as long as it will be.
+type memory []byte
+
+func (m memory) WriteAt(p []byte, off int64) (int, error) { return copy(m[off:], p), nil }
 
 // agree waits until all peers that run derive the same rounds, checks that each serves the same bytes for each, and that these are
 // the oracle's.
@@ -136,10 +164,11 @@ func (c *cluster) agree(session string) []api.RoundInfo {
 		}
 		return nil
 	})
-	seed := c.bytesOf(session, c.session(names[0], session).Seed)
-	prev := seed
+	info := c.session(names[0], session)
+	seed := c.bytesOf(session, info.Seed)
+	prev, state := seed, []byte(nil)
 	for _, r := range rounds {
-		want := c.oracle(session, seed, prev, r)
+		want, next := c.oracle(info, seed, prev, state, r)
 		c.keep(want)
 		for _, name := range names {
 			if got := c.pull(name, session, api.PullOptions{Round: &r.Round}); !bytes.Equal(got, want) {
@@ -151,7 +180,7 @@ func (c *cluster) agree(session string) []api.RoundInfo {
 				c.t.Fatalf("round %d: %s says that it computed %s, not %s", r.Round, peer, d, digest(want))
 			}
 		}
-		prev = want
+		prev, state = want, next
 	}
 	for _, name := range names {
 		if got := c.pull(name, session, api.PullOptions{}); !bytes.Equal(got, prev) {

@@ -111,19 +111,22 @@ func (p *Peer) mend(c thinUpdate) {
 	p.metrics.repaired.Inc()
 }
 
-// needed returns the blobs that must stay: all models, and the updates of rounds that are not final. It is called with p.mu held.
+// needed returns the blobs that must stay: all models, the server states from the last final round on, and the updates of rounds that are not final. It is called with p.mu held.
 func (p *Peer) needed() map[model.Digest]bool {
 	out := map[model.Digest]bool{}
-	for d := range p.made {
-		out[d] = true
+	for d, m := range p.made {
+		out[d], out[m.State] = true, true
 	}
 	for _, s := range p.replica.Ledger().Sessions() {
 		for _, d := range s.Models() {
 			out[d] = true
 		}
 		for n := s.Final(); n < s.Open(); n++ { // computed here, and perhaps not said yet
-			if d, ok := p.replica.ModelOf(s, n); ok {
-				out[d] = true
+			if res, ok := p.replica.ResultOf(s, n); ok {
+				out[res.Model], out[res.State] = true, true
+			}
+			for _, c := range s.ComputedBy(n) {
+				out[c.State] = true
 			}
 		}
 		for _, key := range s.Keys() {

@@ -25,6 +25,7 @@ type session struct {
 	build    sync.Mutex // held while the fields below it are made
 	spec     *aggregate.Spec
 	strategy aggregate.Strategy
+	state    *model.Layout // of the server state; nil where the strategy has none
 
 	// Guarded by Peer.mu.
 	busy     bool      // work is under way
@@ -69,6 +70,11 @@ func (p *Peer) prepare(key ledger.SessionKey) (*session, error) {
 	spec, err := specOf(seed)
 	if err != nil {
 		return nil, fmt.Errorf("mesh: seed of session %q: %w", s.Name(), err)
+	}
+	if stateful, ok := strategy.(aggregate.Stateful); ok {
+		if st.state, err = stateful.StateLayout(spec); err != nil {
+			return nil, fmt.Errorf("mesh: session %q: %w", s.Name(), err)
+		}
 	}
 	st.spec, st.strategy = spec, strategy
 	return st, nil
@@ -115,7 +121,7 @@ func (p *Peer) OpenSession(ctx context.Context, name string, cfg api.SessionConf
 	if err := p.Ready(); err != nil {
 		return none, false, api.NotReady(err)
 	}
-	if err := checkStrategy(&cfg); err != nil {
+	if err := p.checkStrategy(&cfg); err != nil {
 		return none, false, api.InvalidRequest("config", err)
 	}
 	d, release, err := p.storeSeed(ctx, seed)
@@ -155,15 +161,14 @@ func (p *Peer) OpenSession(ctx context.Context, name string, cfg api.SessionConf
 }
 
 // checkStrategy refuses a config whose strategy could never compute a round, and raises the minimum of combiners to what the strategy needs.
-func checkStrategy(cfg *api.SessionConfig) error {
+func (p *Peer) checkStrategy(cfg *api.SessionConfig) error {
 	s, err := aggregate.Lookup(cfg.Strategy, cfg.Params)
 	if err != nil {
 		return err
 	}
-	if _, ok := s.(aggregate.Stateful); ok {
-		return fmt.Errorf("mesh: strategy %s has server state, which peers do not keep yet", cfg.Strategy)
-	}
-	if err := aggregate.Require(s, aggregate.Session{MinCombiners: cfg.MinCombiners, TargetCombiners: cfg.TargetCombiners}); err != nil {
+	if err := aggregate.Require(s, aggregate.Session{
+		MinCombiners: cfg.MinCombiners, TargetCombiners: cfg.TargetCombiners, Secret: len(p.cfg.Secret) > 0,
+	}); err != nil {
 		return err
 	}
 	cfg.MinCombiners = max(cfg.MinCombiners, s.Limits().Combiners)
@@ -232,7 +237,7 @@ func (p *Peer) spreadSession(ctx context.Context, key ledger.SessionKey, copies 
 	return nil
 }
 
-// serveSeed takes over a session that another peer opened: its entry, its seed and, where the request names one, a model.
+// serveSeed takes over a session that another peer opened: its entry, its seed and, where the request names some, a model and a state.
 func (p *Peer) serveSeed(w http.ResponseWriter, r *http.Request) {
 	if err := p.Ready(); err != nil {
 		refuse(w, http.StatusServiceUnavailable, err)
@@ -242,7 +247,10 @@ func (p *Peer) serveSeed(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = p.fetchModel(r.Context(), s.Seed(), p.others())
 	}
-	if name := r.URL.Query().Get("model"); err == nil && name != "" {
+	for _, name := range r.URL.Query()["model"] {
+		if err != nil {
+			break
+		}
 		var d model.Digest
 		if d, err = model.ParseDigest(name); err != nil {
 			refuse(w, http.StatusBadRequest, err)

@@ -34,7 +34,7 @@ func (p *Peer) Session(ref string) (api.SessionInfo, error) {
 func (p *Peer) describe(s *ledger.Session, clash []ledger.SessionKey) api.SessionInfo {
 	info := api.SessionInfo{
 		Name: s.Name(), Key: s.Key().String(), Config: fromConfig(s.Config()), Seed: s.Seed().String(), State: sessionState(s),
-		Round: s.Open(), Members: p.names(s.Members(s.Open())),
+		Round: s.Open(), Members: p.names(s.Members(s.Open())), Privacy: privacyOf(s),
 	}
 	if info.State == api.SessionClosed {
 		info.Round = s.Open() - 1
@@ -114,8 +114,8 @@ func (p *Peer) describeRound(s *ledger.Session, n uint64) api.RoundInfo {
 		if n <= s.Final() {
 			info.State = api.RoundFinal
 		}
-		if d, ok := p.replica.ModelOf(s, n); ok {
-			info.Model = d.String()
+		if res, ok := p.replica.ResultOf(s, n); ok {
+			info.Model = res.Model.String()
 		} else if d, ok := s.Model(n); ok {
 			info.Model = d.String()
 		}

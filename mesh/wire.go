@@ -110,6 +110,9 @@ func refuse(w http.ResponseWriter, status int, err error) {
 		problem = api.NewProblem("peer", status, http.StatusText(status), err.Error())
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if problem.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
 	w.WriteHeader(problem.Status)
 	_ = json.NewEncoder(w).Encode(problem)
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -25,6 +27,7 @@ type nodeFlags struct {
 	advertiseAPI, advertiseGossip string
 	join                          []string
 	dataDir, fsync                string
+	secretFile                    string
 	logFormat, logLevel           string
 }
 
@@ -63,6 +66,7 @@ There is no authentication yet: listen on private networks only.`,
 	fs.StringSliceVar(&f.join, "join", nil, "gossip `host:port` of peers to find the mesh by; repeatable, one that answers is enough")
 	fs.StringVar(&f.dataDir, "data-dir", "", "`folder` for the log and the models (required)")
 	fs.StringVar(&f.fsync, "fsync", "auto", "when a model is synced to disk: auto (before the acknowledgement if only one peer holds it), always or never")
+	fs.StringVar(&f.secretFile, "secret-file", "", "`file` with the mesh's secret, the same at all peers and known to nobody else; sessions with noise need it")
 	fs.StringVar(&f.logFormat, "log-format", "console", "console or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	required(cmd, "data-dir")
@@ -140,6 +144,30 @@ func (a *app) logger(format, level string) (zerolog.Logger, error) {
 	return zerolog.New(out).Level(lvl).With().Timestamp().Logger(), nil
 }
 
+// maxSecret bounds what is read of a secret's file.
+const maxSecret = 4096
+
+// readSecret reads the mesh's secret; a line end behind it is not part of it. Without a file there is none.
+func readSecret(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("--secret-file: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	if err != nil {
+		return nil, fmt.Errorf("--secret-file: %w", err)
+	}
+	b = bytes.TrimRight(b, "\r\n")
+	if len(b) < mesh.MinSecret || len(b) > maxSecret {
+		return nil, usagef("--secret-file %s: a secret has %d to %d bytes; make one with: head -c 32 /dev/urandom | base64 > %s", path, mesh.MinSecret, maxSecret, path)
+	}
+	return b, nil
+}
+
 // newPeer makes the peer that runNode runs.
 func newPeer(f nodeFlags, log zerolog.Logger, registry *prometheus.Registry) (nodePeer, error) {
 	cfg := mesh.DefaultConfig()
@@ -148,6 +176,10 @@ func newPeer(f nodeFlags, log zerolog.Logger, registry *prometheus.Registry) (no
 	cfg.Logger, cfg.Registerer = log, registry
 	if err := cfg.Fsync.UnmarshalText([]byte(f.fsync)); err != nil {
 		return nil, &usageError{err}
+	}
+	var err error
+	if cfg.Secret, err = readSecret(f.secretFile); err != nil {
+		return nil, err
 	}
 	return mesh.New(cfg)
 }

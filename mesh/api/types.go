@@ -48,6 +48,16 @@ type SessionInfo struct {
 	ModelRound uint64        `json:"model_round"`     // the round that made it; 0 is the seed
 	Members    []string      `json:"members"`         // names of the peers whose word counts, sorted
 	Clash      []string      `json:"clash,omitempty"` // keys of other sessions opened under this name, sorted
+	Privacy    *Privacy      `json:"privacy,omitempty"`
+}
+
+// Privacy is what the published models of a session with noise tell, at most, of one combiner's updates.
+type Privacy struct {
+	NoiseMultiplier float64 `json:"noise_multiplier"` // standard deviation of the noise, in units of what one update can change
+	Published       int     `json:"published"`        // models; every version of an amended round is one
+	Rho             float64 `json:"rho"`              // of zero-concentrated differential privacy
+	Epsilon         float64 `json:"epsilon"`          // of (ε, δ)-differential privacy
+	Delta           float64 `json:"delta"`
 }
 
 // Receipt is the answer to a push: who holds the update now.

@@ -155,14 +155,21 @@ type RoundsSkipped struct {
 	Inputs  []model.Digest
 }
 
-// RoundComputed says that its author has the model that a round's inputs give. Seen is its author's vector: the round can become
+// Result is what a round gives: its model and, where the strategy has server state, the state that the next round starts from.
+type Result struct {
+	Model model.Digest
+	State model.Digest // zero: there is none
+}
+
+// RoundComputed says that its author has the result that a round's inputs give. Seen is its author's vector: the round can become
 // final by this word only where its author knew all that makes the round.
 type RoundComputed struct {
 	Session SessionKey
 	Round   uint64
 	Inputs  model.Digest
-	Model   model.Digest
-	Seen    Vector
+	Result
+	Most uint64 // the most updates that one combiner has in the round's content
+	Seen Vector
 }
 
 // Kind implements Body.

@@ -100,11 +100,13 @@ func (b *RoundsSkipped) encode(e *encoder) {
 }
 
 func (c *RoundComputed) encode(e *encoder) {
-	e.array(5)
+	e.array(7)
 	e.sum(c.Session)
 	e.uint(c.Round)
 	e.sum(c.Inputs)
 	e.sum(c.Model)
+	e.sum(c.State)
+	e.uint(c.Most)
 	e.vector(c.Seen)
 }
 
@@ -190,8 +192,8 @@ func (d *decoder) body(k Kind) Body {
 	case KindRoundsSkipped:
 		return d.skipped()
 	case KindRoundComputed:
-		d.arrayOf(5)
-		return &RoundComputed{Session: d.sum(), Round: d.uint(), Inputs: d.sum(), Model: d.sum(), Seen: d.vector()}
+		d.arrayOf(7)
+		return &RoundComputed{Session: d.sum(), Round: d.uint(), Inputs: d.sum(), Result: Result{Model: d.sum(), State: d.sum()}, Most: d.uint(), Seen: d.vector()}
 	}
 	d.fail(fmt.Errorf("unknown kind %d; this peer is older than the one that wrote it", k))
 	return nil

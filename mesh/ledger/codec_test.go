@@ -101,7 +101,7 @@ func body() *rapid.Generator[ledger.Body] {
 			return &ledger.RoundsSkipped{Session: session, From: n, To: n + uint64(len(in)) - 1, Seen: vector().Draw(t, "seen"), Inputs: in}
 		}
 		return &ledger.RoundComputed{
-			Session: session, Round: n, Inputs: digest().Draw(t, "inputs"), Model: digest().Draw(t, "model"), Seen: vector().Draw(t, "seen"),
+			Session: session, Round: n, Inputs: digest().Draw(t, "inputs"), Result: ledger.Result{Model: digest().Draw(t, "model"), State: digest().Draw(t, "state")}, Most: rapid.Uint64().Draw(t, "most"), Seen: vector().Draw(t, "seen"),
 		}
 	})
 }
@@ -233,7 +233,7 @@ func FuzzDecode(f *testing.F) {
 		&ledger.UpdateHeld{Session: d, Combiner: "x", ID: "1", Weight: 300, Norm: 0.5, Metrics: []ledger.Metric{{Name: "loss", Value: 1}}},
 		&ledger.RoundSealed{Session: d, Round: 70000, Cut: ledger.Vector{id: 1, {9}: 1 << 40}},
 		&ledger.RoundsSkipped{Session: d, From: 1, To: 2, Seen: ledger.Vector{id: 1}, Inputs: []model.Digest{d, d}},
-		&ledger.RoundComputed{Session: d, Round: 1, Inputs: d, Model: d, Seen: ledger.Vector{id: 6}},
+		&ledger.RoundComputed{Session: d, Round: 1, Inputs: d, Result: ledger.Result{Model: d}, Seen: ledger.Vector{id: 6}},
 	} {
 		f.Add(ledger.NewEntry(id, 7, d, b).Raw)
 	}

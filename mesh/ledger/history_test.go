@@ -122,7 +122,7 @@ func (m *mesh) body(i int) ledger.Body {
 	case 13, 14, 15:
 		if n < s.Open() {
 			r := s.Round(n)
-			return &ledger.RoundComputed{Session: m.key, Round: n, Inputs: r.Inputs, Model: model.Sum(r.Inputs[:]), Seen: l.Vector().Clone()}
+			return &ledger.RoundComputed{Session: m.key, Round: n, Inputs: r.Inputs, Result: ledger.Result{Model: model.Sum(r.Inputs[:])}, Seen: l.Vector().Clone()}
 		}
 	}
 	return &ledger.RoundSealed{Session: m.key, Round: n, Cut: l.Vector().Clone()}

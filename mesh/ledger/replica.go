@@ -22,8 +22,8 @@ type Replica struct {
 	self     LogID
 	alive    map[LogID]bool
 	synced   bool
-	models   map[model.Digest]bool         // bytes are here; true when they would survive a power cut
-	results  map[model.Digest]model.Digest // inputs → model, as computed here
+	models   map[model.Digest]bool   // models and states whose bytes are here; true when they would survive a power cut
+	results  map[model.Digest]Result // by inputs, as computed here
 	sessions map[SessionKey]*local
 	changes  uint64 // of alive and models
 }
@@ -59,15 +59,15 @@ type Ready struct {
 type Work struct {
 	Session  SessionKey
 	Round    Round
-	Previous model.Digest // the model of the round before
-	Takes    []Take       // latest round first
+	Previous Result // of the round before
+	Takes    []Take // latest round first
 }
 
-// Take is a model that others have.
+// Take is a result that others have.
 type Take struct {
-	Round   uint64
-	Inputs  model.Digest
-	Model   model.Digest
+	Round  uint64
+	Inputs model.Digest
+	Result
 	Holders []LogID // not taken for dead, ascending
 }
 
@@ -75,7 +75,7 @@ type Take struct {
 func NewReplica(l *Ledger, self LogID) *Replica {
 	return &Replica{
 		ledger: l, self: self, alive: map[LogID]bool{}, models: map[model.Digest]bool{},
-		results: map[model.Digest]model.Digest{}, sessions: map[SessionKey]*local{},
+		results: map[model.Digest]Result{}, sessions: map[SessionKey]*local{},
 	}
 }
 
@@ -106,30 +106,33 @@ func (r *Replica) SetAlive(logs []LogID) {
 // it seals nothing.
 func (r *Replica) SetSynced(ok bool) { r.synced = ok }
 
-// HoldModel says that a model's bytes are here, and whether they would survive a power cut. A round's model is served as
-// soon as it is here, but the peer gives its word for it (RoundComputed, RoundsSkipped) only when it is durable: upon that
-// word others delete what it was made of.
+// HoldModel says that the bytes of a model or a state are here, and whether they would survive a power cut. A round's model is
+// served as soon as it is here with its state, but the peer gives its word for them (RoundComputed, RoundsSkipped) only when both are
+// durable: upon that word others delete what they were made of.
 func (r *Replica) HoldModel(d model.Digest, durable bool) {
 	r.changes++
 	r.models[d] = r.models[d] || durable
 }
 
-// DropModel says that a model's bytes are no longer here.
+// DropModel says that the bytes of a model or a state are no longer here.
 func (r *Replica) DropModel(d model.Digest) {
 	r.changes++
 	delete(r.models, d)
-	maps.DeleteFunc(r.results, func(_, m model.Digest) bool { return m == d })
+	maps.DeleteFunc(r.results, func(_ model.Digest, res Result) bool { return res.Model == d || res.State == d })
 }
 
-// HoldsModel reports whether a model's bytes are here.
+// HoldsModel reports whether the bytes of a model or a state are here.
 func (r *Replica) HoldsModel(d model.Digest) bool { return has(r.models, d) }
 
-// Computed says that the model d was computed here from these inputs, and that its bytes are here. What it was computed from
-// must stay here until the round is final, because a late seal may enlarge the round when nobody else is left who has it; d may
+// Computed says that a result was computed here from these inputs, and that its bytes are here. What it was computed from
+// must stay here until the round is final, because a late seal may enlarge the round when nobody else is left who has it; the result may
 // be called durable (here or by HoldModel) only when those bytes are too.
-func (r *Replica) Computed(inputs, d model.Digest, durable bool) {
-	r.results[inputs] = d
-	r.HoldModel(d, durable)
+func (r *Replica) Computed(inputs model.Digest, res Result, durable bool) {
+	r.results[inputs] = res
+	r.HoldModel(res.Model, durable)
+	if !res.State.IsZero() {
+		r.HoldModel(res.State, durable)
+	}
 }
 
 func has[K comparable, V any](m map[K]V, k K) bool {
@@ -167,19 +170,19 @@ func (r *Replica) local(key SessionKey) *local {
 func (r *Replica) Current(s *Session) (round uint64, d model.Digest, ok bool) {
 	ls := r.local(s.key)
 	for n := min(max(ls.have, 0), int64(s.Open())-1); n >= 0; n-- { // the seed may have come since the last Tick
-		if d, ok := r.modelOf(s, uint64(n)); ok {
-			return uint64(n), d, true
+		if res, ok := r.resultOf(s, uint64(n)); ok {
+			return uint64(n), res.Model, true
 		}
 	}
 	return 0, d, false
 }
 
-// ModelOf returns the model of a round if its bytes are here.
-func (r *Replica) ModelOf(s *Session, n uint64) (d model.Digest, ok bool) {
+// ResultOf returns what a round gave if its bytes, the state's too, are here.
+func (r *Replica) ResultOf(s *Session, n uint64) (res Result, ok bool) {
 	if n >= s.Open() {
-		return d, false
+		return res, false
 	}
-	return r.modelOf(s, n)
+	return r.resultOf(s, n)
 }
 
 // Done reports whether this peer needs the updates of a round no more: the round is final, and its model or that of a later round

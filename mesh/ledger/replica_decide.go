@@ -3,24 +3,31 @@ package ledger
 import (
 	"maps"
 	"slices"
-
-	"github.com/fedmesh/fedmesh/model"
 )
 
-// modelOf returns the model of a derived round if its bytes are here.
-func (r *Replica) modelOf(s *Session, n uint64) (d model.Digest, ok bool) {
+// resultOf returns what a derived round gave if its bytes are here.
+func (r *Replica) resultOf(s *Session, n uint64) (res Result, ok bool) {
 	if n == 0 {
-		return s.opened.Seed, has(r.models, s.opened.Seed)
+		res.Model = s.opened.Seed
+		return res, r.here(res)
 	}
-	if d, ok = r.results[s.rounds[n].inputs]; ok && has(r.models, d) {
-		return d, true
+	if res, ok = r.results[s.rounds[n].inputs]; ok && r.here(res) {
+		return res, true
 	}
 	for _, c := range s.ComputedBy(n) {
-		if has(r.models, c.Model) {
-			return c.Model, true
+		if r.here(c.Result) {
+			return c.Result, true
 		}
 	}
-	return d, false
+	return res, false
+}
+
+func (r *Replica) here(res Result) bool {
+	return has(r.models, res.Model) && (res.State.IsZero() || has(r.models, res.State))
+}
+
+func (r *Replica) durable(res Result) bool {
+	return r.models[res.Model] && (res.State.IsZero() || r.models[res.State])
 }
 
 // advance finds the last round whose model is here and opens the one after it.
@@ -32,7 +39,7 @@ func (r *Replica) advance(s *Session, ls *local, now Time) {
 	}
 	ls.have = -1
 	for n := int64(last); n >= 0; n-- {
-		if _, ok := r.modelOf(s, uint64(n)); ok {
+		if _, ok := r.resultOf(s, uint64(n)); ok {
 			ls.have = n
 			break
 		}
@@ -43,8 +50,7 @@ func (r *Replica) advance(s *Session, ls *local, now Time) {
 		if len(s.rounds[n].content) > 0 || !r.mayCompute(s, n) || !r.settled(s, ls, n, now) {
 			break
 		}
-		d, _ := r.modelOf(s, uint64(ls.have))
-		r.results[s.rounds[n].inputs] = d
+		r.results[s.rounds[n].inputs], _ = r.resultOf(s, uint64(ls.have))
 		ls.have++
 	}
 	// A round may also vanish: the only seal for it was that of a peer that is forgotten now.
@@ -105,7 +111,7 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 	}
 	last := ls.have
 	for ; last > int64(s.final); last-- {
-		if d, ok := r.modelOf(s, uint64(last)); ok && r.models[d] {
+		if res, ok := r.resultOf(s, uint64(last)); ok && r.durable(res) {
 			break
 		}
 	}
@@ -125,18 +131,18 @@ func (r *Replica) account(s *Session, ls *local, ready *Ready) bool {
 		rd, v, facts := s.rounds[n], s.votersOf(n), s.facts(n)
 		skipped := s.skipped(r.self, n, v)
 		sealed := s.Sealed(r.self, n)
-		d, here := r.modelOf(s, n)
-		if here && r.models[d] && len(rd.content) > 0 && (skipped || !s.Speaks(r.self, n)) && r.onlyHere(s, n) {
+		res, here := r.resultOf(s, n)
+		if here && r.durable(res) && len(rd.content) > 0 && (skipped || !s.Speaks(r.self, n)) && r.onlyHere(s, n) {
 			flush()
-			said = r.say(r.computed(s, n, d), ready) || said
+			said = r.say(r.computed(s, n, res), ready) || said
 		}
 		switch {
 		case !s.Speaks(r.self, n), sealed && s.spoken(r.self, n, v, facts):
 			flush()
 		case here && sealed:
 			flush()
-			if r.models[d] {
-				said = r.say(r.computed(s, n, d), ready) || said
+			if r.durable(res) {
+				said = r.say(r.computed(s, n, res), ready) || said
 			}
 		default:
 			if from == 0 {
@@ -165,12 +171,12 @@ func (r *Replica) vouch(s *Session, ls *local, ready *Ready) bool {
 	if n <= 0 || uint64(n) > s.final {
 		return false
 	}
-	d, here := r.modelOf(s, uint64(n))
-	return here && r.models[d] && r.onlyHere(s, uint64(n)) && r.say(r.computed(s, uint64(n), d), ready)
+	res, here := r.resultOf(s, uint64(n))
+	return here && r.durable(res) && r.onlyHere(s, uint64(n)) && r.say(r.computed(s, uint64(n), res), ready)
 }
 
-func (r *Replica) computed(s *Session, n uint64, d model.Digest) *RoundComputed {
-	return &RoundComputed{Session: s.key, Round: n, Inputs: s.rounds[n].inputs, Model: d, Seen: r.ledger.vector.Clone()}
+func (r *Replica) computed(s *Session, n uint64, res Result) *RoundComputed {
+	return &RoundComputed{Session: s.key, Round: n, Inputs: s.rounds[n].inputs, Result: res, Most: Most(s.rounds[n].content), Seen: r.ledger.vector.Clone()}
 }
 
 // onlyHere reports whether neither this peer nor one that is alive has said that it has a round's model. Then even one that owes
@@ -266,7 +272,7 @@ func (r *Replica) work(s *Session, ls *local, now Time, ready *Ready) (Work, boo
 	w := Work{Session: s.key}
 	next, last := uint64(ls.have+1), s.Open()-1
 	if ls.have < 0 {
-		w.Takes = []Take{{Model: s.opened.Seed, Holders: r.others()}}
+		w.Takes = []Take{{Result: Result{Model: s.opened.Seed}, Holders: r.others()}}
 		return w, true
 	}
 	if next > last {
@@ -282,8 +288,8 @@ func (r *Replica) work(s *Session, ls *local, now Time, ready *Ready) (Work, boo
 	for n := last; n >= next; n-- {
 		var t Take
 		for _, c := range s.ComputedBy(n) {
-			if c.Log != r.self && r.Alive(c.Log) && (len(t.Holders) == 0 || c.Model == t.Model) {
-				t.Model, t.Holders = c.Model, append(t.Holders, c.Log)
+			if c.Log != r.self && r.Alive(c.Log) && (len(t.Holders) == 0 || c.Result == t.Result) {
+				t.Result, t.Holders = c.Result, append(t.Holders, c.Log)
 			}
 		}
 		if len(t.Holders) > 0 {
@@ -293,7 +299,7 @@ func (r *Replica) work(s *Session, ls *local, now Time, ready *Ready) (Work, boo
 		}
 	}
 	w.Round = s.Round(next)
-	w.Previous, _ = r.modelOf(s, uint64(ls.have))
+	w.Previous, _ = r.resultOf(s, uint64(ls.have))
 	return w, true
 }
 

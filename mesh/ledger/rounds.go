@@ -87,10 +87,10 @@ func (s *Session) Model(n uint64) (d model.Digest, ok bool) {
 	return by[0].Model, true
 }
 
-// Computation is a peer's word that it computed a model.
+// Computation is a peer's word that it has a round's result.
 type Computation struct {
-	Log   LogID
-	Model model.Digest
+	Log LogID
+	Result
 }
 
 // ComputedBy returns who computed a round from its present inputs, ascending by log. The slice is shared: read only.
@@ -103,7 +103,7 @@ func (s *Session) ComputedBy(n uint64) []Computation {
 	for log, cs := range s.computed[n] {
 		for _, c := range cs {
 			if c.body.Inputs == r.inputs {
-				out = append(out, Computation{Log: log, Model: c.body.Model})
+				out = append(out, Computation{Log: log, Result: c.body.Result})
 				break
 			}
 		}
@@ -129,29 +129,71 @@ func (s *Session) ModelAt(log LogID, n uint64) (d model.Digest, ok bool) {
 	return d, false
 }
 
-// Divergence is two models computed from the same inputs. It is never expected.
-type Divergence struct {
+// Most returns the most updates that one combiner has among those of a round.
+func Most(content []*UpdateHeld) uint64 {
+	var most, run uint64
+	for i, u := range content { // by key, so those of a combiner are together
+		if i == 0 || u.Combiner != content[i-1].Combiner {
+			run = 0
+		}
+		run++
+		most = max(most, run)
+	}
+	return most
+}
+
+// Publication is a version of a round's model that somebody computed, and may have shown to anybody. A round that was amended has several.
+type Publication struct {
 	Round  uint64
 	Inputs model.Digest
-	Models []model.Digest // ascending
+	Most   uint64 // the most updates that one combiner has in it
+}
+
+// Publications returns every version of every round that the entries know a computation of, by round and inputs.
+func (s *Session) Publications() []Publication {
+	var out []Publication
+	for n, logs := range s.computed {
+		most := map[model.Digest]uint64{}
+		for _, cs := range logs {
+			for _, c := range cs {
+				most[c.body.Inputs] = max(most[c.body.Inputs], c.body.Most)
+			}
+		}
+		for inputs, m := range most {
+			out = append(out, Publication{Round: n, Inputs: inputs, Most: m})
+		}
+	}
+	slices.SortFunc(out, func(a, b Publication) int {
+		return cmp.Or(cmp.Compare(a.Round, b.Round), compareDigests(a.Inputs, b.Inputs))
+	})
+	return out
+}
+
+// Divergence is two results computed from the same inputs. It is never expected.
+type Divergence struct {
+	Round   uint64
+	Inputs  model.Digest
+	Results []Result // ascending
 }
 
 // Divergences returns every divergence that the entries show, in any version of any round, by round and inputs.
 func (s *Session) Divergences() []Divergence {
 	var out []Divergence
 	for n, logs := range s.computed {
-		models := map[model.Digest][]model.Digest{}
+		results := map[model.Digest][]Result{}
 		for _, cs := range logs {
 			for _, c := range cs {
-				if !slices.Contains(models[c.body.Inputs], c.body.Model) {
-					models[c.body.Inputs] = append(models[c.body.Inputs], c.body.Model)
+				if !slices.Contains(results[c.body.Inputs], c.body.Result) {
+					results[c.body.Inputs] = append(results[c.body.Inputs], c.body.Result)
 				}
 			}
 		}
-		for inputs, ms := range models {
-			if len(ms) > 1 {
-				slices.SortFunc(ms, compareDigests)
-				out = append(out, Divergence{Round: n, Inputs: inputs, Models: ms})
+		for inputs, rs := range results {
+			if len(rs) > 1 {
+				slices.SortFunc(rs, func(a, b Result) int {
+					return cmp.Or(compareDigests(a.Model, b.Model), compareDigests(a.State, b.State))
+				})
+				out = append(out, Divergence{Round: n, Inputs: inputs, Results: rs})
 			}
 		}
 	}

@@ -40,8 +40,9 @@ func (s *script) act(a *actor, verb string, args []string, opts map[string]strin
 		s.say(a, skip(a.l.Session(s.key), s.number(arg(0)), s.number(arg(1)), a.l.Vector().Clone()))
 	case "computes":
 		r := a.l.Session(s.key).Round(s.number(arg(0)))
-		a.r.Computed(r.Inputs, modelOf(r, model.Digest{}), true)
-		s.say(a, &ledger.RoundComputed{Session: s.key, Round: r.Number, Inputs: r.Inputs, Model: modelOf(r, model.Digest{}), Seen: a.l.Vector().Clone()})
+		res := s.resultOf(r, ledger.Result{})
+		a.r.Computed(r.Inputs, res, true)
+		s.say(a, &ledger.RoundComputed{Session: s.key, Round: r.Number, Inputs: r.Inputs, Result: res, Seen: a.l.Vector().Clone()})
 	case "closes":
 		s.say(a, &ledger.SessionClosed{Session: s.key})
 	case "leaves":
@@ -63,16 +64,22 @@ func (s *script) act(a *actor, verb string, args []string, opts map[string]strin
 	case "works":
 		s.compute(a, arg(0) != "volatile")
 	case "syncs":
-		d := a.made
-		if len(args) > 0 {
-			d, _ = a.r.ModelOf(a.l.Session(s.key), s.number(args[0]))
+		res := a.made
+		if len(args) > 0 && args[0] != "model" && args[0] != "state" {
+			res, _ = a.r.ResultOf(a.l.Session(s.key), s.number(args[0]))
 		}
-		a.r.HoldModel(d, true)
+		for _, d := range parts(res, args) {
+			a.r.HoldModel(d, true)
+		}
 	case "deletes":
-		d, _ := a.r.ModelOf(a.l.Session(s.key), s.number(arg(0)))
-		a.r.DropModel(d)
+		res, _ := a.r.ResultOf(a.l.Session(s.key), s.number(arg(0)))
+		for _, d := range parts(res, args) {
+			a.r.DropModel(d)
+		}
 	case "takes":
-		a.r.HoldModel(a.work.Takes[0].Model, true)
+		for _, d := range parts(a.work.Takes[0].Result, args) {
+			a.r.HoldModel(d, true)
+		}
 	case "misses":
 		var keys []ledger.Key
 		for _, w := range args {
@@ -151,7 +158,7 @@ func (s *script) compute(a *actor, durable bool) {
 	if a.work == nil {
 		s.fail("there is nothing to do")
 	}
-	a.made = modelOf(a.work.Round, a.work.Previous)
+	a.made = s.resultOf(a.work.Round, a.work.Previous)
 	a.r.Computed(a.work.Round.Inputs, a.made, durable)
 }
 
@@ -170,13 +177,31 @@ func inputs(s *ledger.Session, n uint64) model.Digest {
 	return s.Round(n).Inputs
 }
 
-// modelOf stands for the model that a round gives.
-func modelOf(r ledger.Round, previous model.Digest) model.Digest {
-	b := append([]byte("model"), r.Inputs[:]...)
+// resultOf stands for what a round gives.
+func (s *script) resultOf(r ledger.Round, previous ledger.Result) ledger.Result {
 	if len(r.Content) == 0 {
 		return previous
 	}
-	return model.Sum(b)
+	res := ledger.Result{Model: model.Sum(append([]byte("model"), r.Inputs[:]...))}
+	if s.stateful {
+		res.State = model.Sum(append([]byte("state"), r.Inputs[:]...))
+	}
+	return res
+}
+
+// parts returns the digests of a result, or only that which the last of the args names.
+func parts(res ledger.Result, args []string) []model.Digest {
+	last := ""
+	if len(args) > 0 {
+		last = args[len(args)-1]
+	}
+	switch {
+	case last == "model" || res.State.IsZero():
+		return []model.Digest{res.Model}
+	case last == "state":
+		return []model.Digest{res.State}
+	}
+	return []model.Digest{res.Model, res.State}
 }
 
 // show returns what a peer's ledger says.
@@ -222,7 +247,7 @@ func (s *script) show(a *actor, what string, n uint64, k ledger.Key) string {
 		}
 		return strings.Join(out, " ")
 	case "has":
-		_, ok := a.r.ModelOf(session, n)
+		_, ok := a.r.ResultOf(session, n)
 		return fmt.Sprint(ok)
 	case "accepts":
 		return fmt.Sprint(a.r.Accepting(session))

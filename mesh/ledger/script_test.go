@@ -25,10 +25,11 @@ import (
 //	a wakes, a stalls whether it has exchanged vectors
 //	a tick: sealed 1  decide; these entries follow
 //	a works [volatile], a syncs [1], a takes, a deletes 1, a misses x/1    do what the last tick asked for
+//	                  (syncs, takes and deletes with "model" or "state" behind them: only that part of what a round gave)
 //	a open: 2, a final: 1, a round 1: x/1 y/1, a members 2: a b, a owes 1: b, a waiting: x/1 y/1(lost),
 //	a holders x/1: a b, a conflicts: x/1, a weight 1: 8, a has 1: true, a accepts: true, a last: 3, a mayhold x/1: true
 //
-// and of all: "peers a b", "open min=1 target=2 copies=2 members=a,b", "sync [a b]", "at 1500".
+// and of all: "peers a b", "open min=1 target=2 copies=2 members=a,b state=1", "sync [a b]", "at 1500".
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/scripts/*.txt")
 	if err != nil || len(files) == 0 {
@@ -65,6 +66,8 @@ type script struct {
 	peers map[string]*actor
 	order []string
 	key   ledger.SessionKey
+
+	stateful bool // rounds give a server state too
 }
 
 type actor struct {
@@ -72,7 +75,7 @@ type actor struct {
 	l    *ledger.Ledger
 	r    *ledger.Replica
 	work *ledger.Work
-	made model.Digest // by the last work
+	made ledger.Result // by the last work
 }
 
 func (s *script) fail(format string, args ...any) {
@@ -141,6 +144,7 @@ func (s *script) open(opts map[string]string) {
 		RoundTimeout: 1000, SettleTimeout: 500, LostAfter: 2000,
 	}
 	seed := model.Sum([]byte("seed"))
+	s.stateful = n("state") > 0
 	s.key = ledger.NewSessionKey("s", c, seed, s.logs(members))
 	s.say(s.peers[s.order[0]], &ledger.SessionOpened{Session: s.key, Name: "s", Config: c, Seed: seed, Members: s.logs(members)})
 	s.sync(s.order)

@@ -22,7 +22,7 @@ func (p *peer) do(work ledger.Work) {
 	}
 	var missing []ledger.Key
 	for _, u := range work.Round.Content {
-		if !p.reach(u.Model, false) || u.Base != work.Previous && !p.reach(u.Base, true) {
+		if !p.reach(u.Model, false) || u.Base != work.Previous.Model && !p.reach(u.Base, true) {
 			missing = append(missing, u.Key())
 		}
 	}
@@ -37,12 +37,14 @@ func (p *peer) do(work ledger.Work) {
 				p.store(u.Base)
 			}
 		}
-		d := result(work)
-		if !p.models[d] {
-			p.models[d], p.unsynced[d] = true, true
+		res := result(work)
+		for _, d := range blobs(res) {
+			if !p.models[d] {
+				p.models[d], p.unsynced[d] = true, true
+			}
+			p.syncLater(d, from...)
 		}
-		p.syncLater(d, from...)
-		p.replica.Computed(work.Round.Inputs, d, false)
+		p.replica.Computed(work.Round.Inputs, res, false)
 		p.replica.Missing(work.Session, work.Round.Inputs, nil, p.w.now)
 		return
 	}
@@ -63,18 +65,31 @@ func (p *peer) again(work ledger.Work) {
 	})
 }
 
-// result is the model that a piece of work gives: a digest of what the real model is a function of.
-func result(work ledger.Work) model.Digest {
-	b := slices.Clone(work.Previous[:])
+// result is what a piece of work gives: digests of what the real model and state are functions of. Every other session has a strategy
+// with server state.
+func result(work ledger.Work) ledger.Result {
+	b := append(work.Previous.Model[:], work.Previous.State[:]...)
 	for _, u := range work.Round.Content {
 		b = append(b, u.Model[:]...)
 		b = append(b, u.Base[:]...)
 		b = append(b, byte(u.Weight))
 	}
-	return model.Sum(b)
+	res := ledger.Result{Model: model.Sum(b)}
+	if work.Session[0]&1 == 1 {
+		res.State = model.Sum(append(b, "state"...))
+	}
+	return res
 }
 
-// store writes a model, and syncs it a little later.
+// blobs returns the digests of what is there of a result.
+func blobs(res ledger.Result) []model.Digest {
+	if res.State.IsZero() {
+		return []model.Digest{res.Model}
+	}
+	return []model.Digest{res.Model, res.State}
+}
+
+// store writes a model or a state, and syncs it a little later.
 func (p *peer) store(d model.Digest) {
 	if !p.models[d] {
 		p.models[d], p.unsynced[d] = true, true
@@ -102,8 +117,10 @@ func (p *peer) syncLater(d model.Digest, from ...model.Digest) {
 func (p *peer) take(takes []ledger.Take) bool {
 	for _, t := range takes {
 		for _, q := range p.w.peers {
-			if slices.Contains(t.Holders, q.log) && p.w.linked(p, q) && q.models[t.Model] && !p.w.chance(p.w.loss) {
-				p.store(t.Model)
+			if slices.Contains(t.Holders, q.log) && p.w.linked(p, q) && q.models[t.Model] && (t.State.IsZero() || q.models[t.State]) && !p.w.chance(p.w.loss) {
+				for _, d := range blobs(t.Result) {
+					p.store(d)
+				}
 				p.w.say("%s takes %s from %s", p.name, t.Model.Short(), q.name)
 				return true
 			}
@@ -259,8 +276,13 @@ func (p *peer) leave() {
 			}
 		}
 		// The models that open rounds start from are handed over too.
-		if _, d, ok := p.replica.Current(s); ok && !heir.models[d] {
-			heir.store(d)
+		if n, _, ok := p.replica.Current(s); ok {
+			res, _ := p.replica.ResultOf(s, n)
+			for _, d := range blobs(res) {
+				if !heir.models[d] {
+					heir.store(d)
+				}
+			}
 		}
 	}
 	if p.replica.MayLeave() {
@@ -275,8 +297,8 @@ func (p *peer) collect() {
 	for _, s := range p.replica.Ledger().Sessions() {
 		keepModels[s.Seed()] = true
 		for n := s.Final(); n < s.Open(); n++ {
-			if d, ok := p.replica.ModelOf(s, n); ok {
-				keepModels[d] = true
+			if res, ok := p.replica.ResultOf(s, n); ok {
+				keepModels[res.Model], keepModels[res.State] = true, true
 			}
 		}
 		for _, key := range s.Keys() {
@@ -286,8 +308,9 @@ func (p *peer) collect() {
 				}
 			}
 		}
-		if _, d, ok := p.replica.Current(s); ok {
-			keepModels[d] = true
+		if n, _, ok := p.replica.Current(s); ok {
+			res, _ := p.replica.ResultOf(s, n)
+			keepModels[res.Model], keepModels[res.State] = true, true
 		}
 	}
 	for d := range p.updates {

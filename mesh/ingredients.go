@@ -1,0 +1,169 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fedmesh/fedmesh/aggregate"
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+	"github.com/fedmesh/fedmesh/mesh/store"
+	"github.com/fedmesh/fedmesh/model"
+)
+
+const (
+	fetchAtOnce  = 4 // updates fetched at a time
+	errorsToShow = 3
+)
+
+// ingredients are the open files that a round is computed from.
+type ingredients struct {
+	round   aggregate.Round
+	content []*ledger.UpdateHeld
+	sums    []sumSource
+	files   []*store.Blob
+}
+
+func (in *ingredients) close() {
+	for _, f := range in.files {
+		_ = f.Close()
+	}
+}
+
+// gather opens everything that a round is computed from.
+func (p *Peer) gather(ctx context.Context, st *session, w ledger.Work) (in *ingredients, missing []ledger.Key, err error) {
+	if missing, err = p.fetchBases(ctx, w); err != nil {
+		return nil, missing, err
+	}
+	in = &ingredients{content: w.Round.Content, sums: p.sumsFor(ctx, st, w)}
+	covered := map[ledger.Key]bool{}
+	for _, s := range in.sums {
+		for _, k := range s.keys {
+			covered[k] = true
+		}
+	}
+	var fetch []*ledger.UpdateHeld
+	for _, u := range w.Round.Content {
+		if !covered[u.Key()] {
+			fetch = append(fetch, u)
+		}
+	}
+	if missing, err = p.fetchContent(ctx, w.Session, fetch); err != nil {
+		return nil, missing, err
+	}
+	if err = p.openAll(st, w, in, covered); err != nil {
+		in.close()
+		return nil, nil, err
+	}
+	return in, nil, nil
+}
+
+func (p *Peer) openAll(st *session, w ledger.Work, in *ingredients, covered map[ledger.Key]bool) error {
+	open := func(d model.Digest) (*store.Blob, error) {
+		b, err := p.open(d)
+		if err == nil {
+			in.files = append(in.files, b)
+		}
+		return b, err
+	}
+	prev, err := open(w.Previous.Model)
+	if err != nil {
+		return err
+	}
+	in.round = aggregate.Round{
+		Spec:   st.spec,
+		Number: w.Round.Number,
+		Inputs: w.Round.Inputs,
+		Prev:   aggregate.Model{Digest: w.Previous.Model, Source: prev},
+		Base:   func(d model.Digest) (io.ReaderAt, error) { return open(d) },
+		Secret: p.cfg.Secret,
+	}
+	if !w.Previous.State.IsZero() {
+		state, err := open(w.Previous.State)
+		if err != nil {
+			return err
+		}
+		in.round.State = aggregate.Model{Digest: w.Previous.State, Source: state}
+	}
+	for _, u := range w.Round.Content {
+		up := aggregate.Update{Weight: int64(u.Weight), Base: u.Base, BaseRound: u.BaseRound, Name: u.Combiner}
+		if !covered[u.Key()] {
+			b, err := open(u.Model)
+			if err != nil {
+				return err
+			}
+			up.Source = b
+		}
+		in.round.Updates = append(in.round.Updates, up)
+	}
+	return nil
+}
+
+// fetchBases makes sure that the bases of a round's updates are here.
+func (p *Peer) fetchBases(ctx context.Context, w ledger.Work) (missing []ledger.Key, err error) {
+	var failed error
+	for _, u := range w.Round.Content {
+		if u.Base == w.Previous.Model || p.dir.Blobs().Has(u.Base) {
+			continue
+		}
+		if err := p.fetchModel(ctx, u.Base, p.others()); err != nil {
+			missing = append(missing, u.Key())
+			failed = err
+		}
+	}
+	return missing, failed
+}
+
+// fetchUpdates makes sure that the bytes of a round's content are here.
+func (p *Peer) fetchUpdates(ctx context.Context, w ledger.Work) (missing []ledger.Key, err error) {
+	return p.fetchContent(ctx, w.Session, w.Round.Content)
+}
+
+// fetchContent fetches updates, from those who say that they hold them, then from anybody.
+func (p *Peer) fetchContent(ctx context.Context, key ledger.SessionKey, content []*ledger.UpdateHeld) (missing []ledger.Key, err error) {
+	failed := make([]error, len(content))
+	var g errgroup.Group
+	g.SetLimit(fetchAtOnce)
+	for i, u := range content {
+		if p.dir.Blobs().Has(u.Model) {
+			continue
+		}
+		g.Go(func() error {
+			failed[i] = p.fetch(ctx, u.Model, p.sourcesOf(key, u))
+			return nil
+		})
+	}
+	_ = g.Wait()
+	var shown []error
+	for i, err := range failed {
+		if err == nil {
+			continue
+		}
+		missing = append(missing, content[i].Key())
+		if len(shown) < errorsToShow {
+			shown = append(shown, fmt.Errorf("update %s: %w", content[i].Key(), err))
+		}
+	}
+	return missing, errors.Join(shown...)
+}
+
+// sourcesOf returns the living peers to ask for an update: its holders first.
+func (p *Peer) sourcesOf(key ledger.SessionKey, u *ledger.UpdateHeld) []target {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var holders []ledger.LogID
+	if s := p.replica.Ledger().Session(key); s != nil {
+		holders = s.HoldersOf(u)
+	}
+	out := p.among(holders)
+	for _, t := range p.living() {
+		if !slices.Contains(holders, t.log) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
