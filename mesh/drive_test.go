@@ -106,6 +106,32 @@ func (c *cluster) final(session string, n int) {
 	})
 }
 
+// counts waits until every peer that runs has all updates that were acknowledged in final rounds, and no other rounds. How many
+// rounds that takes depends on when those who come and go are taken note of, by rounds without content.
+func (c *cluster) counts(session string) {
+	c.t.Helper()
+	c.final(session, 1)
+	c.eventually(2*time.Minute, func() error {
+		for _, name := range c.running() {
+			in := map[string]bool{}
+			for _, r := range c.rounds(name, session) {
+				if r.State != api.RoundFinal {
+					return fmt.Errorf("%s: round %d is %s", name, r.Round, r.State)
+				}
+				for _, u := range r.Updates {
+					in[u.Combiner+"/"+u.ID] = true
+				}
+			}
+			for _, r := range c.acked {
+				if r.Session == session && !in[r.Combiner+"/"+r.ID] {
+					return fmt.Errorf("%s has %s/%s in no round", name, r.Combiner, r.ID)
+				}
+			}
+		}
+		return nil
+	})
+}
+
 // settles waits until every one of the peers serves the model of round n.
 func (c *cluster) settles(session string, n int, names ...string) {
 	c.t.Helper()

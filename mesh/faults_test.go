@@ -112,10 +112,10 @@ func TestLeaveHandsOver(t *testing.T) {
 		c.kill("c")
 		// Nobody waits for it.
 		c.push("a", "s", weighted("y", 1), file(3))
-		c.final("s", 1)
+		c.counts("s")
 		c.push("a", "s", weighted("x", 1), file(5))
 		c.push("b", "s", weighted("y", 1), file(6))
-		c.final("s", 2)
+		c.counts("s")
 		rounds := c.agree("s")
 		c.counted("s", rounds)
 		if info := c.session("a", "s"); !slices.Equal(info.Members, []string{"a", "b"}) {
@@ -136,7 +136,7 @@ func TestLeaveHandsOver(t *testing.T) {
 		c.up("c")
 		c.push("c", "s", weighted("x", 1), file(7))
 		c.push("c", "s", weighted("y", 1), file(8))
-		c.final("s", 3)
+		c.counts("s")
 		c.counted("s", c.agree("s"))
 	})
 }
@@ -158,7 +158,7 @@ func TestLeaverWaitsForAnotherVoice(t *testing.T) {
 		c.kill("a")
 		c.push("b", "s", weighted("x", 1), file(3))
 		c.push("b", "s", weighted("y", 1), file(4))
-		c.final("s", 2)
+		c.counts("s")
 		c.counted("s", c.agree("s"))
 	})
 }

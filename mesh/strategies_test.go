@@ -99,7 +99,7 @@ func TestLeaverHandsOverServerState(t *testing.T) {
 		}
 		c.kill("a")
 		c.train(rng, 20)
-		c.final("s", 2)
+		c.counts("s")
 		c.counted("s", c.agree("s"))
 	})
 }
