@@ -360,11 +360,11 @@ func (r *Replica) enoughWithout(targets []LogID) bool {
 	return true
 }
 
-// MayLeave reports whether, in every session, somebody who is alive will still have a say when this peer has left.
+// MayLeave reports whether, in every session that is not over, somebody who is alive will still have a say when this peer has left.
 func (r *Replica) MayLeave() bool {
 	for key := range r.ledger.sessions {
 		s := r.ledger.Session(key)
-		if s == nil || !s.Speaks(r.self, s.Open()) {
+		if s == nil || !s.Speaks(r.self, s.Open()) || s.Over() && s.Final() == s.Open()-1 {
 			continue
 		}
 		if !slices.ContainsFunc(s.Members(s.Open()), func(m LogID) bool {

@@ -28,6 +28,8 @@ func (s *script) act(a *actor, verb string, args []string, opts map[string]strin
 	switch verb {
 	case "mayhold":
 		return fmt.Sprint(a.r.MayHold(a.l.Session(s.key), s.update(a, key(arg(0)), opts)))
+	case "mayleave":
+		return fmt.Sprint(a.r.MayLeave())
 	case "holds":
 		s.hold(a, key(arg(0)), opts)
 	case "drops":

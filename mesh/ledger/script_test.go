@@ -27,7 +27,7 @@ import (
 //	a works [volatile], a syncs [1], a takes, a deletes 1, a misses x/1    do what the last tick asked for
 //	                  (syncs, takes and deletes with "model" or "state" behind them: only that part of what a round gave)
 //	a open: 2, a final: 1, a round 1: x/1 y/1, a members 2: a b, a owes 1: b, a waiting: x/1 y/1(lost),
-//	a holders x/1: a b, a conflicts: x/1, a weight 1: 8, a has 1: true, a accepts: true, a last: 3, a mayhold x/1: true
+//	a holders x/1: a b, a conflicts: x/1, a weight 1: 8, a has 1: true, a accepts: true, a last: 3, a mayhold x/1: true, a mayleave: true
 //
 // and of all: "peers a b", "open min=1 target=2 copies=2 members=a,b state=1", "sync [a b]", "at 1500".
 func TestScripts(t *testing.T) {
