@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"maps"
 	"slices"
 
@@ -44,7 +43,11 @@ func (s *Session) derive() {
 	if s.version == s.ledger.version {
 		return
 	}
-	s.version, s.pending = s.ledger.version, nil
+	s.version = s.ledger.version
+	known := len(s.rounds)
+	if s.dirty <= known {
+		s.pending = nil
+	}
 	if len(s.rounds) == 0 {
 		s.rounds = []*round{s.start()}
 		s.dirty = 1
@@ -71,6 +74,9 @@ func (s *Session) derive() {
 		for _, u := range r.content {
 			s.placed[u.Key()] = n
 		}
+	}
+	if len(s.rounds) != known || len(s.lost[uint64(known)]) > 0 {
+		s.pending = nil
 	}
 	s.dirty = len(s.rounds) + 1
 	for n := s.final + 1; n < uint64(len(s.rounds)) && s.settledForEver(n); n++ {
@@ -152,71 +158,6 @@ func (s *Session) step(n uint64, members []LogID, cut Vector) *round {
 	}
 	r.inputs = model.Sum(e.buf.Bytes())
 	return r
-}
-
-// gathered is what a round has to choose from, and what it would choose if it needed no minimum of combiners.
-type gathered struct {
-	waiting   map[Key]*UpdateHeld // all that appeared and is in no round
-	lost      map[Key]uint64      // those of them that may not be placed, with the round that lost them
-	chosen    []*UpdateHeld       // by key
-	combiners map[string]bool     // of chosen
-	ahead     bool                // some were trained from the model of this round or a later one
-}
-
-func (s *Session) gather(n uint64, members []LogID, cut Vector) gathered {
-	before := s.rounds[n-1]
-	g := gathered{waiting: map[Key]*UpdateHeld{}, lost: map[Key]uint64{}, combiners: map[string]bool{}}
-	for _, p := range before.waiting {
-		g.waiting[p.update.Key()] = p.update
-		if p.lost > 0 {
-			g.lost[p.update.Key()] = p.lost
-		}
-	}
-	for key, u := range s.appear(before.cut, cut, g) {
-		g.waiting[key] = u
-		delete(g.lost, key) // held anew: it returns
-	}
-	var total uint64
-	full := false
-	for _, key := range slices.SortedFunc(maps.Keys(g.waiting), Key.Compare) {
-		u := g.waiting[key]
-		if g.lost[key] > 0 {
-			continue
-		}
-		if u.BaseRound >= n {
-			g.ahead = true
-			continue
-		}
-		if s.isLost(u, n, voters{members, before.cut}) {
-			g.lost[key] = n
-			continue
-		}
-		if full = full || total+u.Weight > MaxWeight; full {
-			continue
-		}
-		total += u.Weight
-		g.chosen = append(g.chosen, u)
-		g.combiners[u.Combiner] = true
-	}
-	return g
-}
-
-// appear returns the updates that are first held between the two cuts, or held anew there after they were lost: of two contents the
-// canonically smaller.
-func (s *Session) appear(from, cut Vector, g gathered) map[Key]*UpdateHeld {
-	fresh := map[Key]*UpdateHeld{}
-	for log, to := range cut {
-		for _, h := range s.heldIn(log, from[log], to) {
-			key := h.update.Key()
-			if _, placed := s.placed[key]; placed {
-				continue
-			}
-			if g.waiting[key] == nil || g.lost[key] > 0 {
-				fresh[key] = smaller(fresh[key], h.update)
-			}
-		}
-	}
-	return fresh
 }
 
 // heldIn returns a log's UpdateHeld entries of this session with from < seq ≤ to.
@@ -312,12 +253,4 @@ func (s *Session) spoken(log LogID, n uint64, v voters, facts Vector) bool {
 	return slices.ContainsFunc(s.computed[n][log], func(c computedAt) bool {
 		return c.body.Inputs == s.rounds[n].inputs && c.body.Seen.Covers(facts) && !s.ledger.peers.void(log, c.seq, v)
 	})
-}
-
-// smaller returns the canonically smaller of two updates; a may be nil.
-func smaller(a, b *UpdateHeld) *UpdateHeld {
-	if a == nil || bytes.Compare(bodyBytes(b), bodyBytes(a)) < 0 {
-		return b
-	}
-	return a
 }

@@ -215,21 +215,6 @@ func (s *Session) Waiting() (updates []*UpdateHeld, lost []bool) {
 	return updates, lost
 }
 
-// Pending returns the updates that the open round would count if it were sealed with everything held here, ascending by key,
-// and the number of their combiners.
-func (s *Session) Pending() (updates []*UpdateHeld, combiners int) {
-	g := s.gatherOpen()
-	return g.chosen, len(g.combiners)
-}
-
-func (s *Session) gatherOpen() *gathered {
-	if s.pending == nil {
-		g := s.gather(s.Open(), s.Members(s.Open()), s.ledger.vector)
-		s.pending = &g
-	}
-	return s.pending
-}
-
 // Over reports whether a session that is closed has nothing more to count: its last round is sealed, and no update waits for a
 // further one. An update waits that the last round could not count, because it was lost and found, did not fit, or was trained
 // from the model of a later round, which somebody had made who is gone.

@@ -118,6 +118,7 @@ func (l *Ledger) index(e *Entry) {
 	case *UpdateHeld:
 		s := l.session(b.Session)
 		s.held[e.Log] = append(s.held[e.Log], heldAt{seq: e.Seq, update: b})
+		s.extendPending(b)
 		s.copy(b.Key(), e.Log, copyAt{seq: e.Seq, update: b})
 	case *UpdateDropped:
 		s := l.session(b.Session)
