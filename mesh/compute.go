@@ -114,10 +114,16 @@ func (p *Peer) compute(ctx context.Context, w ledger.Work) (missing []ledger.Key
 
 // vouch makes a result durable, so that the peer gives its word for it, once the updates themselves are here (the result may have come
 // from sums) and are durable: the peer must be able to compute the round again, should a late seal amend it. It tries for as long as
-// the round stands as it is.
+// the round stands as it is, or until it would give up the updates: what nobody has will not be there for an amended round either, and it
+// is counted in this one.
 func (p *Peer) vouch(ctx context.Context, w ledger.Work, res ledger.Result) {
+	began := time.Now()
 	for {
-		_, err := p.fetchUpdates(ctx, w)
+		missing, err := p.fetchUpdates(ctx, w)
+		if err != nil && len(missing) > 0 && time.Since(began) >= p.lostAfter(w.Session) {
+			p.log.Warn().Err(err).Uint64("round", w.Round.Number).Msg("nobody delivers updates of a round that was computed from sums")
+			err = nil
+		}
 		if err == nil {
 			err = p.syncAll(ctx, blobsOf(w))
 		}
@@ -140,6 +146,12 @@ func (p *Peer) vouch(ctx context.Context, w ledger.Work, res ledger.Result) {
 		}
 		p.log.Debug().Err(err).Uint64("round", n).Msg("what a round was computed from could not be had and made durable; trying again")
 	}
+}
+
+func (p *Peer) lostAfter(key ledger.SessionKey) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Duration(p.replica.Ledger().Session(key).Config().LostAfter) * time.Millisecond
 }
 
 // blobsOf returns what a round is computed from; digests of nothing may be among it.

@@ -106,9 +106,10 @@ func (c *cluster) final(session string, n int) {
 	})
 }
 
-// counts waits until every peer that runs has all updates that were acknowledged in final rounds, and no other rounds. How many
+// counts waits until every peer that runs has all updates of session s that were acknowledged in final rounds, and no other rounds. How many
 // rounds that takes depends on when those who come and go are taken note of, by rounds without content.
-func (c *cluster) counts(session string) {
+func (c *cluster) counts() {
+	const session = "s"
 	c.t.Helper()
 	c.final(session, 1)
 	c.eventually(2*time.Minute, func() error {

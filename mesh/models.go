@@ -104,13 +104,14 @@ func (p *Peer) WaitModel(ctx context.Context, ref, after string) error {
 	}
 }
 
-// newer reports whether the current model here is newer than the one a client has: of a later round, or another version of the
+// newer reports whether the current model here is newer than the one a client has: of a later round (rounds without content do not
+// make it one, where the client names a round), or another version of the
 // same round than the one that counts now. A digest that is not known here is taken for newer than anything. It is called with
 // p.mu held.
 func (p *Peer) newer(s *ledger.Session, after string) (bool, error) {
 	round, d, ok := p.replica.Current(s)
 	if n, err := strconv.ParseUint(after, 10, 64); err == nil && len(after) < 2*len(d) {
-		return ok && round > n, nil
+		return ok && s.ContentSince(n, round), nil
 	}
 	theirs, err := model.ParseDigest(after)
 	if err != nil {

@@ -2,6 +2,8 @@ package mesh_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -40,6 +42,29 @@ func TestTargetClosesARoundAtOnce(t *testing.T) {
 		c.counted("s", rounds)
 		if len(rounds) != 3 || len(rounds[1].Updates) != 4 {
 			t.Errorf("rounds: %s", text(rounds))
+		}
+	})
+}
+
+// Who waits for what comes after a round is not woken by a round that only takes note of a joiner.
+func TestRoundsWithoutContentAreNotNewer(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		c.up("a")
+		c.open("a", "s", file(3), func(s *api.SessionConfig) { s.TargetCombiners, s.Copies = 1, 1 })
+		c.up("b")
+		c.final("s", 1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := c.nodes["a"].peer.WaitModel(ctx, "s", "0"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("woken by an empty round: %v", err)
+		}
+		// An update that leaves the model as it is makes one that is newer all the same.
+		c.push("a", "s", weighted("x", 1), file(3))
+		c.settles("s", 2, "a", "b")
+		for _, after := range []string{"0", "1"} {
+			if err := c.nodes["b"].peer.WaitModel(t.Context(), "s", after); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -99,7 +99,7 @@ func TestLeaverHandsOverServerState(t *testing.T) {
 		}
 		c.kill("a")
 		c.train(rng, 20)
-		c.counts("s")
+		c.counts()
 		c.counted("s", c.agree("s"))
 	})
 }

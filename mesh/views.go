@@ -110,9 +110,12 @@ func (p *Peer) describeRound(s *ledger.Session, n uint64) api.RoundInfo {
 	if n < s.Open() {
 		r := s.Round(n)
 		content = r.Content
-		info.State, info.Inputs = api.RoundSettled, r.Inputs.String()
-		if n <= s.Final() {
+		info.State, info.Inputs = api.RoundSealed, r.Inputs.String()
+		switch _, served := p.replica.ResultOf(s, n); {
+		case n <= s.Final():
 			info.State = api.RoundFinal
+		case served:
+			info.State = api.RoundSettled
 		}
 		if res, ok := p.replica.ResultOf(s, n); ok {
 			info.Model = res.Model.String()
@@ -301,7 +304,7 @@ func (p *Peer) reactTo(e *ledger.Entry) {
 		p.metrics.lost.Inc()
 		p.events.add(api.Event{Type: api.EventUpdate, Session: session(b.Session), Peer: peer, Combiner: b.Combiner, ID: b.ID, Round: b.Round, State: "lost"})
 	case *ledger.RoundSealed:
-		p.events.add(api.Event{Type: api.EventRound, Session: session(b.Session), Peer: peer, Round: b.Round, State: "sealed"})
+		p.events.add(api.Event{Type: api.EventRound, Session: session(b.Session), Peer: peer, Round: b.Round, State: api.RoundSealed})
 	case *ledger.RoundComputed:
 		p.events.add(api.Event{Type: api.EventRound, Session: session(b.Session), Peer: peer, Round: b.Round, State: api.RoundSettled, Digest: b.Model.String()})
 	}

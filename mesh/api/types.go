@@ -21,6 +21,7 @@ const (
 // States of a round.
 const (
 	RoundOpen    = "open"    // no member has sealed it as far as this peer knows
+	RoundSealed  = "sealed"  // open no longer; this peer does not serve its model yet
 	RoundSettled = "settled" // this peer serves its model; a late seal may still amend it
 	RoundFinal   = "final"   // nothing that can still arrive changes it
 )
@@ -92,7 +93,7 @@ type UpdateRef struct {
 // RoundInfo is one round of a session as the answering peer derives it.
 type RoundInfo struct {
 	Round      uint64             `json:"round"`
-	State      string             `json:"state"`       // RoundOpen, RoundSettled or RoundFinal
+	State      string             `json:"state"`       // RoundOpen, RoundSealed, RoundSettled or RoundFinal
 	Model      string             `json:"model"`       // digest of its model, hex; empty while there is none
 	Inputs     string             `json:"inputs"`      // digest of what went into it, hex; empty while open
 	Updates    []UpdateInfo       `json:"updates"`     // in key order (combiner, id)

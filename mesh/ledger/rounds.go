@@ -129,6 +129,16 @@ func (s *Session) ModelAt(log LogID, n uint64) (d model.Digest, ok bool) {
 	return d, false
 }
 
+// ContentSince reports whether one of the derived rounds behind from, up to and including to, has content.
+func (s *Session) ContentSince(from, to uint64) bool {
+	for n := min(to, s.Open()-1); n > from; n-- {
+		if len(s.rounds[n].content) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Most returns the most updates that one combiner has among those of a round.
 func Most(content []*UpdateHeld) uint64 {
 	var most, run uint64
