@@ -60,7 +60,7 @@ func (r rule) String() string {
 	if r.below {
 		high = " < "
 	}
-	num := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
+	num := func(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
 	return kind + num(r.min) + low + high + num(r.max)
 }
 
