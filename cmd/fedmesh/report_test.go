@@ -18,12 +18,12 @@ func TestSessionCommands(t *testing.T) {
 	seed := filepath.Join(t.TempDir(), "seed.safetensors")
 	write(t, seed, f32(t, 0, 0, 0))
 	create := []string{
-		"session", "create", "digits", "--seed", seed, "--set", "eta=0.5", "--set", "tau=0.001", "--target-combiners", "6",
+		"session", "create", "digits", "--seed", seed, "--strategy", "fedadam", "--set", "eta=0.5", "--set", "tau=0.001", "--target-combiners", "6",
 		"--min-combiners", "2", "--copies", "3", "--round-timeout", "30s", "--settle-timeout", "250ms", "--lost-after", "10s",
 	}
 	info := fromJSON[api.SessionInfo](t, sh.ok(t, append(create, "--json")...))
 	c := info.Config
-	if c.Strategy != "fedavg" || c.Params["eta"] != "0.5" || c.Params["tau"] != "0.001" || c.TargetCombiners != 6 || c.MinCombiners != 2 || c.Copies != 3 ||
+	if c.Strategy != "fedadam" || c.Params["eta"] != "0.5" || c.Params["tau"] != "0.001" || c.TargetCombiners != 6 || c.MinCombiners != 2 || c.Copies != 3 ||
 		c.RoundTimeout.String() != "30s" || c.SettleTimeout.String() != "250ms" || c.LostAfter.String() != "10s" || info.Seed != digestOf(f32(t, 0, 0, 0)) {
 		t.Errorf("%+v", info)
 	}

@@ -14,7 +14,7 @@ import (
 
 func newSession(a *app) *cobra.Command {
 	return group("session", "Open, list, show and close training sessions",
-		newSessionCreate(a), newSessionList(a), newSessionShow(a), newSessionClose(a))
+		newSessionCreate(a), newSessionStrategies(a), newSessionList(a), newSessionShow(a), newSessionClose(a))
 }
 
 func newSessionCreate(a *app) *cobra.Command {
@@ -31,13 +31,19 @@ func newSessionCreate(a *app) *cobra.Command {
 		Long: `Open a session. Its config and seed model are fixed from then on: the seed's
 tensors are what every update must have. Opening the same session again is
 answered like the first time; another config or seed under the same name is
-refused. FILE "-" is standard input.`,
-		Example: `  fedmesh session create digits --seed seed.safetensors --target-combiners 2`,
-		Args:    cobra.ExactArgs(1),
+refused. FILE "-" is standard input.
+
+The strategy says how a round's updates become the next model; "fedmesh session
+strategies" lists them. One that withstands malicious combiners needs a number of
+honest ones: the minimum of combiners is raised to what it needs, and a target
+below that is refused.`,
+		Example: `  fedmesh session create digits --seed seed.safetensors --target-combiners 2
+  fedmesh session create digits --seed seed.npz --strategy krum --set num_malicious_clients=1`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg.RoundTimeout, cfg.SettleTimeout, cfg.LostAfter = api.Duration(roundTimeout), api.Duration(settle), api.Duration(after)
-			if err := cfg.Validate(); err != nil {
-				return &usageError{err}
+			if err := checkConfig(cfg); err != nil {
+				return err
 			}
 			b, err := openBody(seed, a.in)
 			if err != nil {
@@ -65,8 +71,8 @@ refused. FILE "-" is standard input.`,
 	client.register(cmd, 5)
 	fs := cmd.Flags()
 	fs.StringVar(&seed, "seed", "", "the model to start from, a safetensors or npz `file` (required)")
-	fs.StringVar(&cfg.Strategy, "strategy", cfg.Strategy, "how updates become a model")
-	fs.StringToStringVar(&cfg.Params, "set", nil, "a parameter of the strategy, `key=value`; repeatable")
+	fs.StringVar(&cfg.Strategy, "strategy", cfg.Strategy, "how updates become a model: a `name` that session strategies lists")
+	fs.StringToStringVar(&cfg.Params, "set", nil, "a parameter of the strategy, `key=value`, see session strategies; repeatable")
 	fs.IntVar(&cfg.TargetCombiners, "target-combiners", cfg.TargetCombiners, "close a round when updates of so many combiners are in; 0: by time only")
 	fs.IntVar(&cfg.MinCombiners, "min-combiners", cfg.MinCombiners, "with fewer combiners a round keeps the model and the updates wait")
 	fs.IntVar(&cfg.Copies, "copies", cfg.Copies, "peers that must hold an update before it is acknowledged")
