@@ -105,7 +105,7 @@ func showStrategies(infos []strategyInfo) string {
 func wrap(text, indent string) string {
 	var b strings.Builder
 	line := indent
-	for _, word := range strings.FieldsSeq(text) {
+	for word := range strings.FieldsSeq(text) {
 		switch {
 		case line == indent:
 			line += word
