@@ -31,6 +31,7 @@ type combiner struct {
 	routes  routes
 	stage   *stage
 	slots   chan struct{} // as many as may train at once
+	attack  *attack       // nil: it is honest
 }
 
 // run takes part in every round. What it computes depends on the seed and the
@@ -48,11 +49,7 @@ func (c *combiner) run(ctx context.Context) error {
 			return fmt.Errorf("mnist: combiner %d got the model of round %d from %s, want %d: a round did not wait for all combiners",
 				c.index, base.Round, base.Peer, want)
 		}
-		mean, err := c.trainClients(ctx, params, round)
-		if err != nil {
-			return err
-		}
-		update, err := mean.Model()
+		update, weight, err := c.update(ctx, params, round)
 		if err != nil {
 			return err
 		}
@@ -62,7 +59,7 @@ func (c *combiner) run(ctx context.Context) error {
 		receipt, err := to.Push(ctx, c.session, api.PushOptions{
 			Combiner: "combiner-" + strconv.Itoa(c.index),
 			ID:       "round-" + strconv.Itoa(round),
-			Weight:   mean.Weight(),
+			Weight:   weight,
 			Base:     base.Digest.String(),
 		}, api.Bytes(c.wire.encode(update)))
 		if err != nil {
@@ -72,6 +69,25 @@ func (c *combiner) run(ctx context.Context) error {
 		after = strconv.FormatUint(base.Round, 10)
 	}
 	return nil
+}
+
+// update is what the combiner pushes: its clients' mean, or what its attack makes
+// of that.
+func (c *combiner) update(ctx context.Context, params []float32, round int) (update []float32, weight int64, err error) {
+	mean, err := c.trainClients(ctx, params, round)
+	if err != nil {
+		return nil, 0, err
+	}
+	if update, err = mean.Model(); err != nil {
+		return nil, 0, err
+	}
+	if wild(update) {
+		update = params // nothing was learnt
+	}
+	if c.attack != nil {
+		c.attack.spoil(update, params, rand.New(rand.NewPCG(c.seed<<20^uint64(round), uint64(2000+c.index))))
+	}
+	return update, mean.Weight(), nil
 }
 
 // trainClients lets every client start from the same model, and adds what they

@@ -5,7 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
+	"github.com/fedmesh/fedmesh/aggregate"
 	"github.com/fedmesh/fedmesh/examples/mnist/digits"
 	"github.com/fedmesh/fedmesh/examples/mnist/learn"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
@@ -25,14 +28,22 @@ const alpha = 0.5
 type Config struct {
 	Peers, Combiners, Clients, Rounds int
 
-	Seed     uint64
-	Kill     string
-	Strategy string
-	Compare  bool // run again without a kill and compare
-	Fedmesh  string
-	Dir      string
-	Keep     bool
-	JSON     bool
+	Seed    uint64
+	Kill    string
+	Compare bool // run again without a kill and compare
+
+	Strategy   string
+	Strategies []string          // to be compared; empty: the one above
+	Set        map[string]string // parameters of strategies
+	Attack     string
+	Attackers  float64 // their share of the combiners
+	Scale      float64 // of the attack
+	SVG        string  // where to draw the comparison
+
+	Fedmesh string
+	Dir     string
+	Keep    bool
+	JSON    bool
 
 	Shape learn.Shape
 	Hyper learn.Hyper
@@ -41,19 +52,26 @@ type Config struct {
 // parse reads the command line. Usage and errors go to w.
 func parse(args []string, w io.Writer) (Config, error) {
 	c := Config{
+		Set:   settings{},
 		Shape: learn.Shape{Inputs: digits.Pixels, Hidden: 64, Outputs: digits.Classes},
 		Hyper: learn.DefaultHyper(),
 	}
 	set := flag.NewFlagSet("mnist", flag.ContinueOnError)
 	set.SetOutput(w)
 	set.IntVar(&c.Peers, "peers", 3, "number of peers, each a process of its own")
-	set.IntVar(&c.Combiners, "combiners", 6, "number of combiners")
+	set.IntVar(&c.Combiners, "combiners", 6, "number of combiners; with --attack 15 unless given")
 	set.IntVar(&c.Clients, "clients", 4, "number of clients of each combiner")
 	set.IntVar(&c.Rounds, "rounds", 20, "number of rounds")
 	set.Uint64Var(&c.Seed, "seed", 1, "seed of the first model, the division of the data, the batches and the routes")
-	set.StringVar(&c.Kill, "kill", killMiddle, "middle: kill a peer in the middle of the middle round and start it again two rounds later; none: do not")
+	set.StringVar(&c.Kill, "kill", killMiddle, "middle: kill a peer in the middle of the middle round and start it again two rounds later; none: do not, as with --strategies")
 	set.BoolVar(&c.Compare, "compare", false, "run a second time without a kill and compare the models")
-	set.StringVar(&c.Strategy, "strategy", "fedavg", "the session's strategy")
+	set.StringVar(&c.Strategy, "strategy", "fedavg", "how updates become a model")
+	several := set.String("strategies", "", "strategies to train one after the other on one mesh, separated by commas, or all; compares them")
+	set.Var(settings(c.Set), "set", "a parameter of the strategy, key=value; repeatable; with --strategies of those that have it")
+	set.StringVar(&c.Attack, "attack", attackNone, "what some combiners do to their updates: "+strings.Join(attacks(), ", ")+" or none")
+	set.Float64Var(&c.Attackers, "attackers", 0.2, "share of the combiners that attack, rounded down")
+	set.Float64Var(&c.Scale, "attack-scale", 10, "how many times as long as an honest step an attacker's is")
+	set.StringVar(&c.SVG, "svg", "", "with --strategies: draw accuracy over rounds into this `file`")
 	set.StringVar(&c.Fedmesh, "fedmesh", "", "fedmesh binary; built from this repository when empty")
 	set.StringVar(&c.Dir, "dir", "", "where to make the folder for data and logs; among the temporary files when empty")
 	set.BoolVar(&c.Keep, "keep", false, "keep the folder; it is kept anyway when something goes wrong")
@@ -64,7 +82,29 @@ func parse(args []string, w io.Writer) (Config, error) {
 	if set.NArg() > 0 {
 		return c, fmt.Errorf("mnist: unexpected argument %q", set.Arg(0))
 	}
+	given := map[string]bool{}
+	set.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	c.fill(*several, given)
 	return c, c.validate()
+}
+
+// fill chooses what the command line leaves open.
+func (c *Config) fill(several string, given map[string]bool) {
+	switch several {
+	case "":
+	case "all":
+		for _, i := range aggregate.Strategies() {
+			c.Strategies = append(c.Strategies, i.Name)
+		}
+	default:
+		c.Strategies = strings.Split(several, ",")
+	}
+	if c.Attack != attackNone && !given["combiners"] {
+		c.Combiners = 15 // with three attackers: all strategies withstand so many
+	}
+	if c.compares() && !given["kill"] {
+		c.Kill = killNone
+	}
 }
 
 func (c Config) validate() error {
@@ -87,5 +127,22 @@ func (c Config) validate() error {
 	default:
 		errs = append(errs, fmt.Errorf("mnist: --kill is %q, want %s or %s", c.Kill, killMiddle, killNone))
 	}
-	return errors.Join(errs...)
+	if c.compares() && (c.Kill != killNone || c.Compare) {
+		errs = append(errs, errors.New("mnist: --strategies compares strategies in peace: leave --kill and --compare away"))
+	}
+	if c.SVG != "" && !c.compares() {
+		errs = append(errs, errors.New("mnist: --svg draws what --strategies compares"))
+	}
+	if c.Attack != attackNone {
+		if !slices.Contains(attacks(), c.Attack) {
+			errs = append(errs, fmt.Errorf("mnist: --attack is %q, want %s or %s", c.Attack, strings.Join(attacks(), ", "), attackNone))
+		}
+		if !(c.Attackers > 0 && c.Attackers <= 1) || c.attackers() == 0 {
+			errs = append(errs, fmt.Errorf("mnist: --attackers is %v of %d combiners, want a share that is at least one of them", c.Attackers, c.Combiners))
+		}
+		if !(c.Scale > 0 && c.Scale <= 1e6) {
+			errs = append(errs, fmt.Errorf("mnist: --attack-scale is %v, want more than 0, at most 1e6", c.Scale))
+		}
+	}
+	return errors.Join(append(errs, c.checkTrials())...)
 }

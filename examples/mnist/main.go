@@ -59,7 +59,28 @@ func realMain(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	result, err := runAll(ctx, c, d, dir, live)
+	live.line(fmt.Sprintf("%d peers, %d combiners with %d clients each, %d parameters, seed %d",
+		c.Peers, c.Combiners, c.Clients, c.Shape.Params(), c.Seed))
+	if n := c.attackers(); n > 0 {
+		live.line(fmt.Sprintf("%d of the combiners attack: %s, %v times an honest step", n, c.Attack, c.Scale))
+	}
+	if c.compares() {
+		return show(ctx, c, d, dir, live, out, compare)
+	}
+	return show(ctx, c, d, dir, live, out, runAll)
+}
+
+// outcome is a Result or a Comparison.
+type outcome interface {
+	write(io.Writer) error
+	good() bool
+}
+
+// show does the work and says what came out.
+func show[T outcome](ctx context.Context, c Config, d data, dir string, live *live, out io.Writer,
+	work func(context.Context, Config, data, string, *live) (T, error),
+) error {
+	result, err := work(ctx, c, d, dir, live)
 	if err != nil {
 		return err
 	}
@@ -73,7 +94,7 @@ func realMain(ctx context.Context, args []string) (err error) {
 			return fmt.Errorf("mnist: %w", err)
 		}
 	}
-	if !result.OK {
+	if !result.good() {
 		return errors.New("mnist: the verdict is bad")
 	}
 	return nil
@@ -81,8 +102,9 @@ func realMain(ctx context.Context, args []string) (err error) {
 
 // runAll runs once, and once more without a kill where that is asked for.
 func runAll(ctx context.Context, c Config, d data, dir string, live *live) (Result, error) {
-	live.line(fmt.Sprintf("%d peers, %d combiners with %d clients each, %d parameters, seed %d",
-		c.Peers, c.Combiners, c.Clients, c.Shape.Params(), c.Seed))
+	if c.trials()[0].Strategy != "fedavg" {
+		live.line("strategy " + c.trials()[0].String())
+	}
 	result, err := run(ctx, c, d, dir, live)
 	if err != nil {
 		return result, err

@@ -125,7 +125,7 @@ func TestStageReportsAFailedKill(t *testing.T) {
 
 func TestResult(t *testing.T) {
 	good := Result{
-		Accuracy: 0.96, Rounds: []Round{{Round: 1}},
+		Accuracy: 0.96, Want: wantAccuracy, Rounds: []Round{{Round: 1}},
 		Verdict: process.Verdict{Acknowledged: 6, Counted: 6, Agreed: true},
 	}
 	if err := good.Err(); err != nil {

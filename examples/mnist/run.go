@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"runtime"
 	"time"
 
@@ -22,60 +21,54 @@ type data struct {
 	clients     [][]int
 }
 
-// run trains once, in a folder of its own, and returns what came out. The error
-// is about a run that did not come to its end; Result.Err judges one that did.
+// run trains once on a mesh of its own, in a folder of its own, and returns what
+// came out. The error is about a run that did not come to its end; Result.Err
+// judges one that did.
 func run(ctx context.Context, c Config, d data, dir string, live *live) (result Result, err error) {
+	m, err := startMesh(ctx, c, dir, "kill-"+c.Kill)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { err = errors.Join(err, m.close()) }()
+	return m.try(ctx, c, c.trials()[0], d, "mnist", live)
+}
+
+// try trains once in a new session.
+func (m *mesh) try(ctx context.Context, c Config, t trial, d data, name string, live *live) (Result, error) {
 	started := time.Now()
 	wire, err := newWire(c.Shape)
 	if err != nil {
 		return Result{}, err
 	}
-	cluster, err := process.NewCluster(process.Options{Binary: c.Fedmesh, N: c.Peers, Dir: filepath.Join(dir, "kill-"+c.Kill), Mesh: "mnist"})
-	if err != nil {
-		return Result{}, err
-	}
-	defer func() { err = errors.Join(err, cluster.Close()) }()
-	if err := cluster.Start(ctx); err != nil {
-		return Result{}, err
-	}
-	routes, err := newRoutes(cluster.URLs())
-	if err != nil {
-		return Result{}, err
-	}
-	defer routes.close()
-
 	session := api.DefaultSessionConfig()
-	session.Strategy = c.Strategy
+	session.Strategy, session.Params = t.Strategy, t.Params
 	// A round waits for all combiners however long they take, so that what is
 	// trained depends on nothing but the seed.
 	session.TargetCombiners, session.MinCombiners = c.Combiners, c.Combiners
-	info, _, err := routes[0].CreateSession(ctx, "mnist", session, api.Bytes(wire.encode(c.Shape.Init(c.Seed))))
+	info, _, err := m.routes[0].CreateSession(ctx, name, session, api.Bytes(wire.encode(c.Shape.Init(c.Seed))))
 	if err != nil {
 		return Result{}, fmt.Errorf("mnist: open the session: %w", err)
 	}
-
-	stage := newStage(c, live, cluster.Kill)
-	rounds, err := train(ctx, c, d, wire, cluster, routes, info.Key, stage, live)
+	stage := newStage(c, live, m.cluster.Kill)
+	rounds, err := m.train(ctx, c, t, d, wire, info.Key, stage, live)
 	live.set("")
 	if err != nil {
 		return Result{}, err
 	}
-	if _, err := routes[0].CloseSession(ctx, info.Key); err != nil {
+	if _, err := m.routes[0].CloseSession(ctx, info.Key); err != nil {
 		return Result{}, fmt.Errorf("mnist: close the session: %w", err)
 	}
 	receipts, victim := stage.result()
-	verdict, err := process.Check(ctx, process.CheckOptions{Session: info.Key, Peers: cluster.Peers(), Receipts: receipts})
+	verdict, err := process.Check(ctx, process.CheckOptions{Session: info.Key, Peers: m.cluster.Peers(), Receipts: receipts})
 	if err != nil {
 		return Result{}, err
 	}
-	return newResult(c, rounds, victim, verdict, time.Since(started)), nil
+	return newResult(c, t, rounds, victim, verdict, time.Since(started)), nil
 }
 
 // train runs the combiners and the watcher to the last round, and starts the
 // killed peer again on the way.
-func train(ctx context.Context, c Config, d data, wire *wire, cluster *process.Cluster, routes routes,
-	session string, stage *stage, live *live,
-) ([]Round, error) {
+func (m *mesh) train(ctx context.Context, c Config, t trial, d data, wire *wire, session string, stage *stage, live *live) ([]Round, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
 	for i := range c.Combiners {
@@ -83,21 +76,16 @@ func train(ctx context.Context, c Config, d data, wire *wire, cluster *process.C
 			index: i + 1, session: session, rounds: c.Rounds, seed: c.Seed,
 			clients: d.clients[i*c.Clients : (i+1)*c.Clients],
 			train:   d.train, wire: wire, trainer: learn.NewTrainer(c.Shape, c.Hyper),
-			routes: routes, stage: stage, slots: slots,
+			routes: m.routes, stage: stage, slots: slots,
+		}
+		if t.Attack != attackNone && i >= c.Combiners-c.attackers() {
+			combiner.attack = &attack{kind: t.Attack, scale: c.Scale}
 		}
 		group.Go(func() error { return combiner.run(ctx) })
 	}
 	w := &watcher{
-		config: c, session: session, cluster: cluster, any: routes[0], each: map[string]*api.Client{},
+		config: c, session: session, cluster: m.cluster, any: m.routes[0], each: m.each,
 		test: d.test, wire: wire, live: live,
-	}
-	for _, p := range cluster.Peers() {
-		one, err := api.NewClient([]string{p.URL}, api.ClientOptions{Passes: 1, ResponseTimeout: time.Second})
-		if err != nil {
-			return nil, fmt.Errorf("mnist: %w", err)
-		}
-		defer one.Close()
-		w.each[p.Name] = one
 	}
 	w.onRound = func(round int) {
 		if stage.killRound == 0 || round != stage.killRound+1 {
@@ -105,7 +93,7 @@ func train(ctx context.Context, c Config, d data, wire *wire, cluster *process.C
 		}
 		_, victim := stage.result()
 		group.Go(func() error {
-			if err := cluster.Restart(ctx, victim); err != nil {
+			if err := m.cluster.Restart(ctx, victim); err != nil {
 				return err
 			}
 			live.line(fmt.Sprintf("%s started again in round %d", victim, round+1))
