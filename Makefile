@@ -23,10 +23,10 @@ FUZZTIME ?= 30s
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test vet race process nested tools lint fmt fuzz sim bench cover clean
+.PHONY: help run build test vet race process nested tools lint fmt fuzz sim bench bench-peers cover clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/fedmesh
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/fedmesh ./cmd/fedmesh
@@ -78,6 +78,9 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 
 bench: build ## throughput of one peer and of three, as ratios
 	cd benchmarks && $(GO) run ./throughput --fedmesh $(BIN)/fedmesh $(ARGS)
+
+bench-peers: build ## the same round in FEDn and in Flower, as ratios, and memory (Python 3.10 to 3.12; 15 GB of disk)
+	cd benchmarks && $(GO) run ./peers --fedmesh $(BIN)/fedmesh $(ARGS)
 
 cover: ## coverage.html and the total
 	$(GO) test -coverpkg=./... -coverprofile=coverage.out -skip '^$(PROCESS)$$' ./...
