@@ -72,7 +72,8 @@ func (p *Peer) miss(w ledger.Work, keys []ledger.Key) {
 }
 
 // compute computes a round's model from its content. What is not here is had from others: as sums that they made, where the
-// strategy needs no more and they are smaller, else as the updates' own bytes, which stay here until the round is final. It returns the updates that could not be had.
+// strategy needs no more and they are smaller, else as the updates' own bytes, which stay here until the round is final. What is here
+// is durable before the peer gives its word. It returns the updates that could not be had.
 func (p *Peer) compute(ctx context.Context, w ledger.Work) (missing []ledger.Key, err error) {
 	st, err := p.prepare(w.Session)
 	if err != nil {
@@ -107,51 +108,15 @@ func (p *Peer) compute(ctx context.Context, w ledger.Work) (missing []ledger.Key
 	unpinAll := p.pin(append(blobsOf(w), res.Model, res.State)...)
 	p.wg.Go(func() {
 		defer unpinAll()
-		p.vouch(ctx, w, res)
+		if err := p.syncAll(ctx, blobsOf(w)); err != nil {
+			if ctx.Err() == nil {
+				p.log.Error().Err(err).Uint64("round", w.Round.Number).Msg("what a round was computed from could not be made durable")
+			}
+			return
+		}
+		p.syncResult(res)
 	})
 	return nil, nil
-}
-
-// vouch makes a result durable, so that the peer gives its word for it, once the updates themselves are here (the result may have come
-// from sums) and are durable: the peer must be able to compute the round again, should a late seal amend it. It tries for as long as
-// the round stands as it is, or until it would give up the updates: what nobody has will not be there for an amended round either, and it
-// is counted in this one.
-func (p *Peer) vouch(ctx context.Context, w ledger.Work, res ledger.Result) {
-	began := time.Now()
-	for {
-		missing, err := p.fetchUpdates(ctx, w)
-		if err != nil && len(missing) > 0 && time.Since(began) >= p.lostAfter(w.Session) {
-			p.log.Warn().Err(err).Uint64("round", w.Round.Number).Msg("nobody delivers updates of a round that was computed from sums")
-			err = nil
-		}
-		if err == nil {
-			err = p.syncAll(ctx, blobsOf(w))
-		}
-		if err == nil {
-			p.syncResult(res)
-			return
-		}
-		select {
-		case <-time.After(retryWorkIn):
-		case <-ctx.Done():
-			return
-		}
-		p.mu.Lock()
-		s, n := p.replica.Ledger().Session(w.Session), w.Round.Number
-		stands := n > s.Final() && n < s.Open() && s.Round(n).Inputs == w.Round.Inputs
-		p.mu.Unlock()
-		if !stands {
-			p.syncResult(res) // another version of the round counts now; this one may be an update's base
-			return
-		}
-		p.log.Debug().Err(err).Uint64("round", n).Msg("what a round was computed from could not be had and made durable; trying again")
-	}
-}
-
-func (p *Peer) lostAfter(key ledger.SessionKey) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return time.Duration(p.replica.Ledger().Session(key).Config().LostAfter) * time.Millisecond
 }
 
 // blobsOf returns what a round is computed from; digests of nothing may be among it.

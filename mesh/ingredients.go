@@ -118,11 +118,6 @@ func (p *Peer) fetchBases(ctx context.Context, w ledger.Work) (missing []ledger.
 	return missing, failed
 }
 
-// fetchUpdates makes sure that the bytes of a round's content are here.
-func (p *Peer) fetchUpdates(ctx context.Context, w ledger.Work) (missing []ledger.Key, err error) {
-	return p.fetchContent(ctx, w.Session, w.Round.Content)
-}
-
 // fetchContent fetches updates, from those who say that they hold them, then from anybody.
 func (p *Peer) fetchContent(ctx context.Context, key ledger.SessionKey, content []*ledger.UpdateHeld) (missing []ledger.Key, err error) {
 	failed := make([]error, len(content))

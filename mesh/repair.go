@@ -125,9 +125,9 @@ func (p *Peer) needed() map[model.Digest]bool {
 			if res, ok := p.replica.ResultOf(s, n); ok {
 				out[res.Model], out[res.State] = true, true
 			}
-			for _, c := range s.ComputedBy(n) {
-				out[c.State] = true
-			}
+		}
+		for _, res := range s.Results(s.Final()) {
+			out[res.State] = true
 		}
 		for _, key := range s.Keys() {
 			if n, placed := s.PlacedIn(key); placed && p.replica.Done(s, n) {

@@ -19,6 +19,23 @@ func (s *Session) Models() []model.Digest {
 	return out
 }
 
+// Results returns what the versions of rounds from one on gave, of every version that anybody computed, in no order: while a round is not
+// final, a version that a late fact undid may come back.
+func (s *Session) Results(from uint64) []Result {
+	var out []Result
+	for n, logs := range s.computed {
+		if n < from {
+			continue
+		}
+		for _, cs := range logs {
+			for _, c := range cs {
+				out = append(out, c.body.Result)
+			}
+		}
+	}
+	return out
+}
+
 // Versions returns the contents that peers say they hold under a key, by holder. There is more than one only in a conflict.
 func (s *Session) Versions(key Key) []*UpdateHeld {
 	var out []*UpdateHeld

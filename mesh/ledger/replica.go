@@ -124,9 +124,10 @@ func (r *Replica) DropModel(d model.Digest) {
 // HoldsModel reports whether the bytes of a model or a state are here.
 func (r *Replica) HoldsModel(d model.Digest) bool { return has(r.models, d) }
 
-// Computed says that a result was computed here from these inputs, and that its bytes are here. What it was computed from
-// must stay here until the round is final, because a late seal may enlarge the round when nobody else is left who has it; the result may
-// be called durable (here or by HoldModel) only when those bytes are too.
+// Computed says that a result was computed here from these inputs, and that its bytes are here. Of what it was computed from this peer
+// need not have everything, sums that others made do; but what it has must stay here until the round is final, because a late
+// seal may enlarge the round when nobody else is left who has it, and the result may be called durable (here or by HoldModel) only
+// when those bytes are too.
 func (r *Replica) Computed(inputs model.Digest, res Result, durable bool) {
 	r.results[inputs] = res
 	r.HoldModel(res.Model, durable)

@@ -29,6 +29,9 @@ func (p *peer) do(work ledger.Work) {
 	if len(missing) == 0 {
 		var from []model.Digest
 		for _, u := range work.Round.Content { // what a round was computed from is kept until it is final
+			if !p.updates[u.Model] && work.Session[1]&1 == 1 {
+				continue // in every other session sums do for what is elsewhere
+			}
 			from = append(from, u.Model, u.Base)
 			if !p.updates[u.Model] {
 				p.updates[u.Model], p.unsynced[u.Model] = true, true
@@ -300,6 +303,9 @@ func (p *peer) collect() {
 			if res, ok := p.replica.ResultOf(s, n); ok {
 				keepModels[res.Model], keepModels[res.State] = true, true
 			}
+		}
+		for _, res := range s.Results(s.Final()) {
+			keepModels[res.Model], keepModels[res.State] = true, true
 		}
 		for _, key := range s.Keys() {
 			if n, ok := s.PlacedIn(key); !ok || !p.replica.Done(s, n) {
