@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -193,5 +194,28 @@ func TestNodeFlags(t *testing.T) {
 	f = nodeFlags{listen: "0.0.0.0:8080", advertiseAPI: "h:1", gossip: ":7946", advertiseGossip: "h:2", fsync: "never", dataDir: "x"}
 	if err := f.complete(); err != nil || f.name == "" {
 		t.Errorf("%v, name %q", err, f.name)
+	}
+}
+
+func TestSecretFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	secret := strings.Repeat("s", 40)
+	for content, want := range map[string]string{secret: secret, secret + "\n": secret, secret + "\r\n": secret} {
+		write(t, path, []byte(content))
+		if got, err := readSecret(path); err != nil || string(got) != want {
+			t.Errorf("%q: %q, %v", content, got, err)
+		}
+	}
+	for _, content := range []string{"", "short\n", strings.Repeat("s", 5000)} {
+		write(t, path, []byte(content))
+		if _, err := readSecret(path); err == nil || !strings.Contains(err.Error(), "32 to 4096 bytes") || !strings.Contains(err.Error(), path) {
+			t.Errorf("%d bytes: %v", len(content), err)
+		}
+	}
+	if got, err := readSecret(""); got != nil || err != nil {
+		t.Errorf("no file: %q, %v", got, err)
+	}
+	if _, err := readSecret(filepath.Join(t.TempDir(), "none")); err == nil || !strings.Contains(err.Error(), "--secret-file") {
+		t.Errorf("a file that is not there: %v", err)
 	}
 }

@@ -43,7 +43,11 @@ func TestSessionCommands(t *testing.T) {
 		{Round: 1, State: api.RoundFinal, Model: strings.Repeat("1a", 32), Updates: make([]api.UpdateInfo, 6), Weight: 600, Computed: map[string]string{"b": strings.Repeat("1a", 32), "a": strings.Repeat("1a", 32)}},
 		{Round: 2, State: api.RoundSettled, Model: strings.Repeat("2b", 32), Computed: map[string]string{"a": strings.Repeat("3c", 32)}, WaitingFor: []string{"b"}},
 	}
+	p.info.Privacy = &api.Privacy{NoiseMultiplier: 1.5, Published: 12, Rho: 0.5, Epsilon: 4.5678, Delta: 1e-5}
 	out := sh.ok(t, "session", "show", "digits")
+	if want := "epsilon 4.57 at delta 1e-05, after 12 models with noise 1.5"; !strings.Contains(out, want) {
+		t.Errorf("%q is not in\n%s", want, out)
+	}
 	for _, want := range []string{"eta=0.5 tau=0.001", "at 6 combiners", "1      final    1a1a1a1a  6        600     a b", "2      settled  2b2b2b2b  0        0       a(!)         b"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)

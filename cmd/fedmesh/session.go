@@ -182,6 +182,9 @@ func showSession(s shown) string {
 	head.row("rounds", fmt.Sprintf("close %s or after %v with at least %d", target, info.Config.RoundTimeout, info.Config.MinCombiners))
 	head.row("copies", fmt.Sprintf("%d, settle within %v, lost after %v", info.Config.Copies, info.Config.SettleTimeout, info.Config.LostAfter))
 	head.row("members", strings.Join(info.Members, " "))
+	if p := info.Privacy; p != nil {
+		head.row("privacy", fmt.Sprintf("epsilon %.3g at delta %g, after %d models with noise %g", p.Epsilon, p.Delta, p.Published, p.NoiseMultiplier))
+	}
 	if len(info.Clash) > 0 {
 		head.row("clash", fmt.Sprintf("%d other sessions have this name; use the key: %s", len(info.Clash), strings.Join(info.Clash, " ")))
 	}
