@@ -235,7 +235,8 @@ func (r *Report) tasks(c config, l *load.Load, want model.Digest, t *theirs) []t
 		if err != nil {
 			return err
 		}
-		r.add(repeat, flowerAggregate, x.Aggregate, x.Peak)
+		r.add(repeat, flowerFirst, x.First, x.Peak)
+		r.add(repeat, flowerAgain, x.Again, x.Peak)
 		return r.differs("flwr", x.Error)
 	}}
 	return []task{never, fedn, auto, flower}

@@ -132,7 +132,7 @@ func TestTargetsCanBeMissed(t *testing.T) {
 		},
 		"Flower's aggregate()": func(r *Report) {
 			for i := range r.Runs {
-				if r.Runs[i].What == flowerAggregate {
+				if r.Runs[i].What == flowerFirst {
 					r.Runs[i].Seconds = 0.9
 				}
 			}

@@ -197,9 +197,10 @@ func (t *theirs) fedn(ctx context.Context) (x fednTimes, err error) {
 
 // flowerTimes is what Flower took, in seconds.
 type flowerTimes struct {
-	Aggregate float64 `json:"aggregate"`
-	Peak      int64   `json:"peak"`
-	Error     float64 `json:"error"`
+	First float64 `json:"first"` // a call in a new process
+	Again float64 `json:"again"` // the one after it
+	Peak  int64   `json:"peak"`
+	Error float64 `json:"error"`
 }
 
 func (t *theirs) flower(ctx context.Context) (x flowerTimes, err error) {
