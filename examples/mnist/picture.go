@@ -15,7 +15,7 @@ const (
 	panelHeight = 400
 	panelGap    = 28
 	panelLeft   = 78
-	panelTop    = 84
+	panelTop    = 98
 	panelBottom = 62
 	keyWidth    = 262
 )
@@ -143,7 +143,11 @@ func (p *picture) panel(i, x int) {
 func (p *picture) key(x int) {
 	const first, rows = 58, 24.0
 	y := float64(panelTop - 12)
-	for i, head := range []string{"no attack", "attack"}[:len(p.panels)] {
+	heads := []string{"no attack", "attack"}
+	if len(p.panels) == 1 {
+		heads = []string{"accuracy"}
+	}
+	for i, head := range heads {
 		p.text("dim num", float64(x+first*(i+1)+132), y, head)
 	}
 	order := make([]int, len(p.panels[0].lines))

@@ -14,6 +14,7 @@ import (
 // wire turns parameters into safetensors and back. The parameters have the
 // canonical order of the tensors already, so a file is a header and the numbers.
 type wire struct {
+	layout *model.Layout
 	header []byte
 	params int
 }
@@ -32,7 +33,7 @@ func newWire(shape learn.Shape) (*wire, error) {
 			return nil, fmt.Errorf("mnist: tensor %d is %s, and %s in canonical order", i, tensors[i].Name, t.Name)
 		}
 	}
-	return &wire{header: layout.Header(), params: shape.Params()}, nil
+	return &wire{layout: layout, header: layout.Header(), params: shape.Params()}, nil
 }
 
 func (w *wire) encode(params []float32) []byte {
