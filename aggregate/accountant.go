@@ -17,7 +17,7 @@ type Accountant struct {
 func (a *Accountant) Publish(multiplier float64, updates int) {
 	if updates > 0 {
 		ratio := float64(updates) / multiplier
-		a.rho += ratio * ratio / 2
+		a.rho += float64(ratio * ratio / 2)
 	}
 }
 
@@ -34,7 +34,7 @@ func (a *Accountant) Epsilon(delta float64) float64 {
 	for i := -600; i <= 1200; i++ {
 		above := math.Pow(10, float64(i)/100) // α - 1; any gives a true bound
 		alpha := 1 + above
-		best = min(best, alpha*a.rho-math.Log1p(1/above)-(math.Log(delta)+math.Log(alpha))/above)
+		best = min(best, float64(alpha*a.rho)-math.Log1p(1/above)-(math.Log(delta)+math.Log(alpha))/above)
 	}
 	return max(best, 0)
 }

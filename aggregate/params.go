@@ -64,12 +64,12 @@ func (r rule) String() string {
 	return kind + num(r.min) + low + high + num(r.max)
 }
 
-func param(name, value string, r rule, summary string) Param { //nolint:unused // for the strategies to come
+func param(name, value string, r rule, summary string) Param {
 	return Param{Name: name, Default: value, Values: r.String(), Summary: summary, rule: r}
 }
 
 // Rules that several strategies share.
-func rate() rule     { return rule{max: 1e6, open: true} }        //nolint:unused // for the strategies to come
-func decay() rule    { return rule{max: 1, below: true} }         //nolint:unused // for the strategies to come
-func count() rule    { return rule{max: 1 << 20, integer: true} } //nolint:unused // for the strategies to come
-func positive() rule { return rule{max: 1e9, open: true} }        //nolint:unused // for the strategies to come
+func rate() rule     { return rule{max: 1e6, open: true} }
+func decay() rule    { return rule{max: 1, below: true} }
+func count() rule    { return rule{max: 1 << 20, integer: true} }
+func positive() rule { return rule{max: 1e9, open: true} }
