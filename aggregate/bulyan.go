@@ -6,7 +6,8 @@ import (
 )
 
 // bulyan is Bulyan over Krum: Krum chooses θ = n-2f candidates, one at a time and without those chosen before; then each element is
-// the mean of the θ-2f chosen values that are nearest to their median.
+// the mean of the θ-2f chosen values that are nearest to their median. The last choices are among fewer than the 2f+3 that Krum's proof asks for, down to
+// 2f+1: as in the paper, and as in Flower a score then counts one neighbour at least.
 type bulyan struct {
 	comparing
 	malicious int
@@ -16,7 +17,7 @@ func bulyanInfo() Info {
 	return Info{
 		Name:    "bulyan",
 		Summary: "trimmed mean around the median of the updates that Krum chooses, n ≥ 4f+3; weights do not count",
-		Paper:   "El Mhamdi et al., The hidden vulnerability of distributed learning in Byzantium, ICML 2018",
+		Paper:   "El Mhamdi, Guerraoui and Rouault, The hidden vulnerability of distributed learning in Byzantium, ICML 2018, Bulyan of Krum",
 		Params:  []Param{maliciousParam()},
 	}
 }

@@ -4,7 +4,7 @@ func fedAvgInfo() Info {
 	return Info{
 		Name:    "fedavg",
 		Summary: "weighted mean of the updates; stale ones count as steps from their own base",
-		Paper:   "McMahan et al., Communication-efficient learning of deep networks from decentralized data, AISTATS 2017",
+		Paper:   "McMahan et al., Communication-efficient learning of deep networks from decentralized data, AISTATS 2017, algorithm 1",
 		Params:  summedParams(),
 	}
 }

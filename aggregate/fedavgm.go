@@ -6,7 +6,7 @@ func fedAvgMInfo() Info {
 	return Info{
 		Name:    "fedavgm",
 		Summary: "federated averaging with server momentum",
-		Paper:   "Hsu et al., Measuring the effects of non-identical data distribution for federated visual classification, 2019",
+		Paper:   "Hsu, Qi and Brown, Measuring the effects of non-identical data distribution for federated visual classification, arXiv:1909.06335, 2019, FedAvgM",
 		Params: slices.Concat([]Param{
 			param("server_learning_rate", "1", rate(), "step size"),
 			param("server_momentum", "0", decay(), "share of the last step in the next"),

@@ -28,7 +28,7 @@ func geoMedianInfo() Info {
 	return Info{
 		Name:    "geomedian",
 		Summary: "geometric median of the updates",
-		Paper:   "Pillutla et al., Robust aggregation for federated learning, IEEE Transactions on Signal Processing 70, 2022",
+		Paper:   "Pillutla et al., Robust aggregation for federated learning, IEEE Transactions on Signal Processing 70, 2022, the smoothed Weiszfeld algorithm",
 		Params: []Param{
 			param("iterations", "8", rule{min: 1, max: 1000, integer: true}, "passes of Weiszfeld's algorithm"),
 			param("nu", "1e-06", positive(), "distances below it count as it"),

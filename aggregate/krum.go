@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-const blanchard = "Blanchard et al., Machine learning with adversaries: Byzantine tolerant gradient descent, NeurIPS 2017"
+const blanchard = "Blanchard et al., Machine learning with adversaries: Byzantine tolerant gradient descent, NeurIPS 2017, section 4"
 
 func maliciousParam() Param {
 	return param("num_malicious_clients", "0", count(), "f, the combiners that may be malicious (Flower's serverapp: num_malicious_nodes)")
@@ -26,7 +26,7 @@ func krumInfo() Info {
 		Paper:   blanchard,
 		Params: []Param{
 			maliciousParam(),
-			param("num_clients_to_keep", "0", count(), "m, above 0: the mean of the m nearest, as multikrum"),
+			param("num_clients_to_keep", "0", count(), "m, above 0: the mean of the m nearest, as multikrum; at most n-f"),
 			weightingParam(),
 		},
 	}
@@ -36,17 +36,17 @@ func multiKrumInfo() Info {
 	return Info{
 		Name:    "multikrum",
 		Summary: "mean of the updates that are nearest to their n-f-2 nearest others, n ≥ 2f+3",
-		Paper:   blanchard,
+		Paper:   blanchard + ", and section 6, multi-Krum",
 		Params: []Param{
 			maliciousParam(),
-			param("num_clients_to_keep", "0", count(), "m, how many (Flower's serverapp: num_nodes_to_select); 0: n-f-2"),
+			param("num_clients_to_keep", "0", count(), "m, how many, at most n-f (Flower's serverapp: num_nodes_to_select, 1); 0: n-f-2"),
 			weightingParam(),
 		},
 	}
 }
 
 // krum is Krum and multi-Krum. The score of a candidate is the sum of the squared L2 distances to its n-f-2 nearest others, over all
-// float tensors; the candidates with the lowest scores are kept, of equal ones the first.
+// float tensors; the candidates with the lowest scores are kept, of equal ones the first. More than n-f are not: some would be malicious for certain.
 type krum struct {
 	comparing
 	malicious int
@@ -64,7 +64,7 @@ func newMultiKrum(a args) (Strategy, error) {
 
 func makeKrum(info Info, a args, keep int) (Strategy, error) {
 	f := int(a.numbers["num_malicious_clients"])
-	return krum{comparing{info, max(2*f+3, keep)}, f, keep, a.words["weighting"] == "examples"}, nil
+	return krum{comparing{info, max(2*f+3, keep+f)}, f, keep, a.words["weighting"] == "examples"}, nil
 }
 
 func (s krum) Plan(ctx context.Context, r Round) (Plan, error) {

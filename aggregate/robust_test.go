@@ -328,6 +328,7 @@ func TestTooFew(t *testing.T) {
 		{"krum", []string{"num_malicious_clients", "2"}, 7},
 		{"krum", nil, 3},
 		{"krum", []string{"num_clients_to_keep", "12"}, 12},
+		{"krum", []string{"num_malicious_clients", "2", "num_clients_to_keep", "12"}, 14}, // 13 would keep one of the two
 		{"multikrum", []string{"num_malicious_clients", "1", "num_clients_to_keep", "2"}, 5},
 		{"bulyan", []string{"num_malicious_clients", "1"}, 7},
 		{"bulyan", []string{"num_malicious_clients", "3"}, 15},
