@@ -25,6 +25,7 @@ func TestStrategyRefusesSessions(t *testing.T) {
 			"krum below 2f+3":         {"krum", map[string]string{"num_malicious_clients": "1"}, 4, 1, []string{"5 combiners", "close at 4", "raise the target"}},
 			"a minimum below 2f+3":    {"krum", map[string]string{"num_malicious_clients": "1"}, 4, 4, []string{"5 combiners"}},
 			"bulyan below 4f+3":       {"bulyan", map[string]string{"num_malicious_clients": "2"}, 10, 1, []string{"11 combiners"}},
+			"more than any mesh has":  {"bulyan", map[string]string{"num_malicious_clients": "300000"}, 0, 1, []string{"min_combiners is 1200003"}},
 			"more to keep than there": {"multikrum", map[string]string{"num_clients_to_keep": "9"}, 8, 1, []string{"9 combiners"}},
 		} {
 			cfg := api.DefaultSessionConfig()

@@ -172,7 +172,7 @@ func (p *Peer) checkStrategy(cfg *api.SessionConfig) error {
 		return err
 	}
 	cfg.MinCombiners = max(cfg.MinCombiners, s.Limits().Combiners)
-	return nil
+	return cfg.Validate() // that may be more than any session can have
 }
 
 // storeSeed reads a seed into a durable blob and checks that a session can be run from it. release unpins it.
