@@ -7,7 +7,8 @@ import "math"
 //
 // Every version of a model that leaves the mesh counts, the versions of an amended round too, whose noise is independent. What
 // is protected is one combiner with all its updates, against all who see all versions and do not know the mesh's secret. As combiners are not
-// chosen by secret chance, there is no amplification by sampling.
+// chosen by secret chance, there is no amplification by sampling. Neighbours are as [Private] strategies have them: the combiner's steps become zero; that they be
+// replaced by others takes twice the updates.
 type Accountant struct {
 	rho float64
 }
@@ -16,7 +17,7 @@ type Accountant struct {
 // leaves no privacy. For the tightest figure keep one accountant for each combiner and give it that combiner's updates.
 func (a *Accountant) Publish(multiplier float64, updates int) {
 	if updates > 0 {
-		ratio := float64(updates) / multiplier
+		ratio := float64(updates) / multiplier // of what the combiner's steps may be together to the noise's deviation
 		a.rho += float64(ratio * ratio / 2)
 	}
 }

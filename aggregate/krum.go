@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-const blanchard = "Blanchard et al., Machine learning with adversaries: Byzantine tolerant gradient descent, NeurIPS 2017, section 4"
+const blanchard = "Blanchard et al., Machine learning with adversaries: Byzantine tolerant gradient descent, NeurIPS 2017"
 
 func maliciousParam() Param {
 	return param("num_malicious_clients", "0", count(), "f, the combiners that may be malicious (Flower's serverapp: num_malicious_nodes)")
@@ -23,7 +23,7 @@ func krumInfo() Info {
 	return Info{
 		Name:    "krum",
 		Summary: "the update that is nearest to its n-f-2 nearest others, n ≥ 2f+3",
-		Paper:   blanchard,
+		Paper:   blanchard + ", section 4",
 		Params: []Param{
 			maliciousParam(),
 			param("num_clients_to_keep", "0", count(), "m, above 0: the mean of the m nearest, as multikrum; at most n-f"),
@@ -36,7 +36,7 @@ func multiKrumInfo() Info {
 	return Info{
 		Name:    "multikrum",
 		Summary: "mean of the updates that are nearest to their n-f-2 nearest others, n ≥ 2f+3",
-		Paper:   blanchard + ", and section 6, multi-Krum",
+		Paper:   blanchard + ", multi-Krum",
 		Params: []Param{
 			maliciousParam(),
 			param("num_clients_to_keep", "0", count(), "m, how many, at most n-f (Flower's serverapp: num_nodes_to_select, 1); 0: n-f-2"),

@@ -16,9 +16,10 @@ const MinSecret = 16
 
 const (
 	noiseChunk = 1024 // elements whose noise comes from one stream of random bytes
-	// Noise has a standard deviation of 2^20 to 2^21 steps of the grid: what clipped steps lose by being rounded
-	// to the grid is a millionth of it.
-	noiseBits = 21
+	// Noise has a standard deviation of 2^39 to 2^40 steps of the grid. So fine it is because clipped steps are rounded to it toward zero: the
+	// elements of a step of a billion are a 2^15th of the clip norm, and noise may be 2^20 times that with a multiplier of 1000 and weights with ten
+	// fractional bits.
+	noiseBits = 40
 	// noiseKey separates what is derived from the mesh's secret for noise from whatever else is.
 	noiseKey = "github.com/fedmesh/fedmesh aggregate: noise of central differential privacy, version 1"
 )
@@ -31,13 +32,18 @@ func noiseParams() []Param {
 // noise is the discrete Gaussian mechanism on the sum of the clipped steps: Kairouz, Liu and Steinke, "The distributed discrete Gaussian mechanism for
 // federated learning with secure aggregation" (ICML 2021), here by the one who sums, with the clipping of McMahan et al. (ICLR 2018).
 //
-// Each step has L2 norm C at most and all count the same, so the sum moves by no more than C when one step is taken out: neighbours are two
-// rounds that are the same but that an update in one is a zero step in the other. The steps are rounded toward zero
-// to multiples of a power of two, and the noise is a multiple of it, so no bit of the sum is without noise. All that is computed from the sum, such
+// Each step has L2 norm C at most and all count the same, whatever their number of examples, a stale one less; so the sum moves by no more than C when one
+// step becomes zero. Neighbours are two rounds that are the same but for that: zero-out adjacency, which is adding and removing where the number of
+// updates, and by staleness their weight, is public. Where one update is replaced by another the sum moves by 2·C, so a multiplier z protects
+// as z/2 does here. A combiner with k updates in a round moves it by k·C: see [Accountant.Publish].
+//
+// The norm is taken for a little more than it is, so that no rounding error makes it less. The steps are rounded toward zero, which makes none longer, to multiples of a
+// power of two, and the noise is a multiple of it, so no bit of the sum is without noise: what noise and sums of multiples are, as
+// integers, is what the discrete Gaussian mechanism is proved for. All that is computed from the sum, such
 // as the division, the previous model and an optimizer, is post-processing. Integer and bool tensors, for which there is no
 // noise, keep their previous values.
 //
-// The noise of an element follows from the mesh's secret, the name of the round's inputs and the number of the element, so every peer
+// The noise of an element follows from the mesh's secret, the name of the round's inputs and the number of the element, through keyed BLAKE3, so every peer
 // has the same, for any range, and two versions of a round do not share it. Whoever knows the secret can take it off.
 type noise struct {
 	multiplier float64 // 0: none
@@ -92,7 +98,7 @@ func (n noise) plan(r Round, clip float64, unit int64) (*noisePlan, error) {
 			continue
 		}
 		steps := math.Ldexp(n.deviation(clip, unit), -g.exp[i])
-		p.samplers = append(p.samplers, gauss.New(uint64(float64(steps*steps))+1))
+		p.samplers = append(p.samplers, gauss.New(max(uint64(math.Ceil(steps)), 1)))
 		p.shifts = append(p.shifts, uint(g.exp[i]+63-num.scale))
 	}
 	return p, nil

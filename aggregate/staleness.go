@@ -11,7 +11,7 @@ import (
 const staleOne = 1 << 10
 
 // staleness gives updates from older models less weight: Xie, Koyejo and Gupta, "Asynchronous federated optimization" (2019), the polynomial
-// of section 5.2, and Nguyen et al., "Federated learning with buffered asynchronous aggregation" (AISTATS 2022), with a = 1/2. The factor of an update that was trained from the model of
+// function, and Nguyen et al., "Federated learning with buffered asynchronous aggregation" (AISTATS 2022), with a = 1/2. The factor of an update that was trained from the model of
 // round b and counts in round r is (1 + τ)^-a, where τ = r - 1 - b. It is rounded to the nearest 1/1024, half up, and is
 // at least that. A factor of 1 goes with an update from x_{r-1} itself, whatever its number: empty rounds do not age it.
 type staleness struct {

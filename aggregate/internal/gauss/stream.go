@@ -43,13 +43,20 @@ func (s *Stream) bytes(n int) []byte {
 	return p
 }
 
-func (s *Stream) uint16() uint16 { return binary.LittleEndian.Uint16(s.bytes(2)) }
+func (s *Stream) uint16() uint16 {
+	if p := s.left; len(p) >= 2 { // what bytes does, for the compiler to inline
+		s.left = p[2:]
+		return binary.LittleEndian.Uint16(p)
+	}
+	return binary.LittleEndian.Uint16(s.bytes(2))
+}
+
 func (s *Stream) uint64() uint64 { return binary.LittleEndian.Uint64(s.bytes(8)) }
 func (s *Stream) bit() bool      { return s.bytes(1)[0]&1 == 1 }
 
 // below returns a uniform number below n ≥ 1.
 func (s *Stream) below(n uint64) uint64 {
-	// The largest multiple of n below 2^64 is where to try again.
+	// Below 2^64 mod n, try again: what is left is as many for each remainder.
 	for least := -n % n; ; {
 		if x := s.uint64(); x >= least {
 			return x % n
