@@ -19,5 +19,6 @@
 // do the rest, everything elsewhere and with the build tag purego, and are what the assembly is tested against.
 //
 // The loops over float32 have no branch that depends on the values, but for results out of
-// range and quotients half way between two results: zeros and tiny numbers cost what others cost.
+// range, quotients half way between two results and, in Go, numbers other than zero below 2^-40, of
+// which models have few: zeros cost what others cost.
 package kernel

@@ -4,12 +4,12 @@ package kernel
 
 func GoFoldF32(lo, hi []uint64, p []byte, w int64, t *Table) {
 	u, neg := split(w)
-	foldF32(lo, hi, p, u, neg, t)
+	foldF32(lo, hi, p, u, t.signed(neg))
 }
 
 func GoFoldBF16(lo, hi []uint64, p []byte, w int64, t *Table) {
 	u, neg := split(w)
-	foldBF16(lo, hi, p, u, neg, t)
+	foldBF16(lo, hi, p, u, t.signed(neg))
 }
 
 func GoFoldF16(lo, hi []uint64, p []byte, w int64) {

@@ -8,32 +8,44 @@ import (
 // Table turns the sign and exponent bits of a float32 or bfloat16 into the way its
 // product of mantissa and weight, p < 2^62, is placed in the accumulator.
 //
-// The product is multiplied by mul into 128 bits. For exponents at or above the
-// accumulator's least bit that is the shifted product. Below it, mul is so large that the
-// product shifted right is the upper word, and down is all ones to select it. Numbers that vanish
-// altogether, the subnormal ones and zero among them, have mul 0. Both signs have the same
-// entries: with the sign as a ninth index bit the loop need not mask it off.
+// For exponents at or above the accumulator's least bit that is p shifted left, by less than 64: p·mul, where mul is a power of two
+// or, of products to be subtracted, the two's complement of one, for which neg is all ones. For those below it is p shifted right, the
+// upper word of p·tiny, with its sign in sign. Numbers that vanish altogether, the subnormal ones and zero among them,
+// have neither mul nor tiny.
 type Table struct {
-	places [512]place
+	// Places of all exponents for positive products, then for negative ones, then for positive ones again: from 0 on they are found by sign
+	// and exponent for a positive weight, from 256 on for a negative one.
+	places [768]place
 	least  uint64 // the exponent, with its bias, of the float32 whose last bit is the accumulator's least
 }
 
-type place struct{ mul, down uint64 }
+type place struct{ mul, neg, tiny, sign uint64 }
 
 // NewTable returns the table for least bit 2^(-63+scale), scale ≥ 0.
 func NewTable(scale int) *Table {
 	t := &Table{least: uint64(150 - 63 + scale)}
 	for i := range t.places {
+		e := &t.places[i]
+		e.sign = -uint64(i >> 8 & 1)
 		// x = mantissa · 2^(exponent-150), so in least bits:
 		switch shift := i&0xff - 150 + 63 - scale; {
 		case shift >= 64: // |x| ≥ 2^24·scale, refused before it comes here
 		case shift >= 0:
-			t.places[i].mul = 1 << shift
+			e.mul, e.neg = 1<<shift, e.sign
+			e.mul = (e.mul ^ e.neg) - e.neg
 		case shift > -64:
-			t.places[i] = place{mul: 1 << (64 + shift), down: ^uint64(0)}
+			e.tiny = 1 << (64 + shift)
 		}
 	}
 	return t
+}
+
+// signed returns the places for a weight of a sign.
+func (t *Table) signed(neg uint64) *[512]place {
+	if neg == 0 {
+		return (*[512]place)(t.places[:])
+	}
+	return (*[512]place)(t.places[256:])
 }
 
 // split returns |w| and all ones if w is negative.
@@ -48,42 +60,46 @@ func FoldF32(lo, hi []uint64, p []byte, w int64, t *Table) {
 	p = p[:4*len(lo)]
 	u, neg := split(w)
 	n := vectorFoldF32(lo, hi, p, u, neg, t.least)
-	foldF32(lo[n:], hi[n:], p[4*n:], u, neg, t)
+	foldF32(lo[n:], hi[n:], p[4*n:], u, t.signed(neg))
 }
 
-func foldF32(lo, hi []uint64, p []byte, u, neg uint64, t *Table) {
-	hi = hi[:len(lo)]
-	flip := neg & 0x80000000_80000000
-	// Two elements a turn, from one load: a sixth faster than one.
-	i := 0
-	for ; i+1 < len(lo); i += 2 {
-		if len(p) < 8 {
-			return // never: it tells the compiler so
+func foldF32(lo, hi []uint64, p []byte, u uint64, t *[512]place) {
+	n := foldEightF32(lo, hi, p, u, t)
+	lo, hi, p = lo[n:], hi[n:], p[4*n:]
+	for i := range lo {
+		b := uint64(binary.LittleEndian.Uint32(p[4*i:]))
+		if fold32(&lo[i], &hi[i], b, u, t) != 0 {
+			foldTiny(&lo[i], &hi[i], b, u, t)
 		}
-		b := binary.LittleEndian.Uint64(p) ^ flip
-		p = p[8:]
-		e := &t.places[b>>23&0x1ff]
-		h, l := bits.Mul64(u*(b&0x7fffff|0x800000), e.mul)
-		l ^= (l ^ h) & e.down
-		h &^= e.down
-		c := b >> 31 & 1
-		s := -c // with the sign: ^x + 1 is -x, and the 1 rides in as the carry
-		lo[i], c = bits.Add64(lo[i], l^s, c)
-		hi[i], _ = bits.Add64(hi[i], h^s, c)
+	}
+}
 
-		b >>= 32
-		e = &t.places[b>>23&0x1ff]
-		h, l = bits.Mul64(u*(b&0x7fffff|0x800000), e.mul)
-		l ^= (l ^ h) & e.down
-		h &^= e.down
-		c = b >> 31
-		s = -c
-		lo[i+1], c = bits.Add64(lo[i+1], l^s, c)
-		hi[i+1], _ = bits.Add64(hi[i+1], h^s, c)
+// foldEightF32 folds as many of the first elements as come in eights, and returns how many that is. Eight a turn, from four loads, are
+// quicker than one or two, as the slices are looked at but once.
+func foldEightF32(lo, hi []uint64, p []byte, u uint64, t *[512]place) (n int) {
+	for len(lo) >= 8 && len(hi) >= 8 && len(p) >= 32 {
+		l, h := (*[8]uint64)(lo), (*[8]uint64)(hi)
+		b := binary.LittleEndian.Uint64(p)
+		tiny := fold32(&l[0], &h[0], b, u, t)
+		tiny |= fold32(&l[1], &h[1], b>>32, u, t)
+		b = binary.LittleEndian.Uint64(p[8:])
+		tiny |= fold32(&l[2], &h[2], b, u, t)
+		tiny |= fold32(&l[3], &h[3], b>>32, u, t)
+		b = binary.LittleEndian.Uint64(p[16:])
+		tiny |= fold32(&l[4], &h[4], b, u, t)
+		tiny |= fold32(&l[5], &h[5], b>>32, u, t)
+		b = binary.LittleEndian.Uint64(p[24:])
+		tiny |= fold32(&l[6], &h[6], b, u, t)
+		tiny |= fold32(&l[7], &h[7], b>>32, u, t)
+		if tiny != 0 {
+			for i := range l {
+				foldTiny(&l[i], &h[i], uint64(binary.LittleEndian.Uint32(p[4*i:])), u, t)
+			}
+		}
+		lo, hi, p = lo[8:], hi[8:], p[32:]
+		n += 8
 	}
-	if i < len(lo) {
-		fold32(&lo[i], &hi[i], binary.LittleEndian.Uint32(p)^uint32(flip), u, t)
-	}
+	return n
 }
 
 // FoldBF16 adds w·x for each bfloat16 x in p, |w| < 2^38. A bfloat16 is the upper half of a
@@ -93,30 +109,67 @@ func FoldBF16(lo, hi []uint64, p []byte, w int64, t *Table) {
 	p = p[:2*len(lo)]
 	u, neg := split(w)
 	n := vectorFoldBF16(lo, hi, p, u, neg, t.least)
-	foldBF16(lo[n:], hi[n:], p[2*n:], u, neg, t)
+	foldBF16(lo[n:], hi[n:], p[2*n:], u, t.signed(neg))
 }
 
-func foldBF16(lo, hi []uint64, p []byte, u, neg uint64, t *Table) {
-	hi = hi[:len(lo)]
+func foldBF16(lo, hi []uint64, p []byte, u uint64, t *[512]place) {
+	n := foldEightBF16(lo, hi, p, u, t)
+	lo, hi, p = lo[n:], hi[n:], p[2*n:]
 	for i := range lo {
-		if len(p) < 2 {
-			return
+		b := uint64(binary.LittleEndian.Uint16(p[2*i:])) << 16
+		if fold32(&lo[i], &hi[i], b, u, t) != 0 {
+			foldTiny(&lo[i], &hi[i], b, u, t)
 		}
-		fold32(&lo[i], &hi[i], uint32(binary.LittleEndian.Uint16(p))<<16^uint32(neg)&(1<<31), u, t)
-		p = p[2:]
 	}
 }
 
-// fold32 is one step of the loops above.
-func fold32(lo, hi *uint64, b uint32, u uint64, t *Table) {
-	e := &t.places[b>>23]
-	h, l := bits.Mul64(u*uint64(b&0x7fffff|0x800000), e.mul)
-	l ^= (l ^ h) & e.down
-	h &^= e.down
-	c := uint64(b >> 31)
-	s := -c
-	*lo, c = bits.Add64(*lo, l^s, c)
-	*hi, _ = bits.Add64(*hi, h^s, c)
+// foldEightBF16 is [foldEightF32] for bfloat16.
+func foldEightBF16(lo, hi []uint64, p []byte, u uint64, t *[512]place) (n int) {
+	const upper = 0xffff0000
+	for len(lo) >= 8 && len(hi) >= 8 && len(p) >= 16 {
+		l, h := (*[8]uint64)(lo), (*[8]uint64)(hi)
+		b := binary.LittleEndian.Uint64(p)
+		tiny := fold32(&l[0], &h[0], b<<16&upper, u, t)
+		tiny |= fold32(&l[1], &h[1], b&upper, u, t)
+		tiny |= fold32(&l[2], &h[2], b>>16&upper, u, t)
+		tiny |= fold32(&l[3], &h[3], b>>32&upper, u, t)
+		b = binary.LittleEndian.Uint64(p[8:])
+		tiny |= fold32(&l[4], &h[4], b<<16&upper, u, t)
+		tiny |= fold32(&l[5], &h[5], b&upper, u, t)
+		tiny |= fold32(&l[6], &h[6], b>>16&upper, u, t)
+		tiny |= fold32(&l[7], &h[7], b>>32&upper, u, t)
+		if tiny != 0 {
+			for i := range l {
+				foldTiny(&l[i], &h[i], uint64(binary.LittleEndian.Uint16(p[2*i:]))<<16, u, t)
+			}
+		}
+		lo, hi, p = lo[8:], hi[8:], p[16:]
+		n += 8
+	}
+	return n
+}
+
+// fold32 is one step of the loops above, of the float32 in the lower half of b. It returns whether that is for foldTiny, as anything but 0.
+func fold32(lo, hi *uint64, b, u uint64, t *[512]place) (tiny uint64) {
+	e := &t[b>>23&0x1ff]
+	x := u * (b&0x7fffff | 0x800000)
+	h, l := bits.Mul64(x, e.mul)
+	h -= x & e.neg // the factor was 2^64 too large
+	tiny = e.tiny
+	var c uint64
+	*lo, c = bits.Add64(*lo, l, 0)
+	*hi, _ = bits.Add64(*hi, h, c)
+	return tiny
+}
+
+// foldTiny does what fold32 leaves of a number that is less than the least bit or not a multiple of it, and nothing for others.
+func foldTiny(lo, hi *uint64, b, u uint64, t *[512]place) {
+	e := &t[b>>23&0x1ff]
+	h, _ := bits.Mul64(u*(b&0x7fffff|0x800000), e.tiny)
+	s := e.sign // ^x + 1 is -x, and the 1 rides in as the carry
+	var c uint64
+	*lo, c = bits.Add64(*lo, h^s, s&1)
+	*hi, _ = bits.Add64(*hi, s, c)
 }
 
 // FoldF16 adds w·x for each float16 x in p, |w| < 2^38; scale is 0. Every float16 is a multiple
