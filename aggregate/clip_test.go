@@ -34,6 +34,7 @@ func (tr *trained) clipped(clip float64, weight func(aggregate.Update) int64) []
 
 // TestClip compares clipped rounds, with and without staleness, with the formula, and parts from sums with the whole.
 func TestClip(t *testing.T) {
+	t.Parallel()
 	const n = 5000
 	rnd := rand.New(rand.NewPCG(2, 4))
 	for _, clip := range []string{"1", "80", "1000"} { // the steps are about 100 long, or 0
@@ -98,6 +99,7 @@ func TestClip(t *testing.T) {
 // TestClipDTypes: every dtype, from several bases; integers take the plain mean, however short the norm, and any ranges make the same
 // bytes.
 func TestClipDTypes(t *testing.T) {
+	t.Parallel()
 	l := mixed(t)
 	s := mustSpec(t, l, nil)
 	rnd := rand.New(rand.NewPCG(19, 9))

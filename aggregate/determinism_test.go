@@ -18,6 +18,7 @@ import (
 // again on the way or with parts taken out, and with other ranges: one digest for each strategy that works from sums. The same sums in
 // float64 would not do: they come out in hundreds of ways.
 func TestDeliveries(t *testing.T) {
+	t.Parallel()
 	const deliveries = 10_000
 	rnd := rand.New(rand.NewPCG(10, 10))
 	var all []aggregate.Summing
@@ -219,6 +220,7 @@ func regroup(t testing.TB, rnd *rand.Rand, s *aggregate.Spec, from, to int64, gr
 // TestChain: a peer that computes all rounds from the first has the model and the state of one that went along, through rounds that
 // keep them and rounds that are amended after the fact.
 func TestChain(t *testing.T) {
+	t.Parallel()
 	const rounds, elements = 12, 300
 	for _, params := range [][]string{
 		{"fedavgm", "server_momentum", "0.9", "server_learning_rate", "0.5"},

@@ -11,6 +11,7 @@ import (
 // been converted. Then amd64 and arm64 would have different models. It compiles the package, once: after that the compiler's output
 // comes from the build cache.
 func TestNoFusion(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("compiles for another architecture")
 	}

@@ -34,6 +34,7 @@ func privateRound(t testing.TB, d model.DType, n int64) aggregate.Round {
 
 // TestNoise: the noise on the mean is as it should be, lies on its grid to the last bit, and follows from secret and inputs alone.
 func TestNoise(t *testing.T) {
+	t.Parallel()
 	const n = 40000
 	for _, c := range []struct {
 		staleness, multiplier, clip string
@@ -105,6 +106,7 @@ func correlated(t testing.TB, l *model.Layout, a, b []byte) bool {
 
 // TestNoiseSensitivity: no step is longer than the clip norm, not even by a rounding, and each is on the noise's grid.
 func TestNoiseSensitivity(t *testing.T) {
+	t.Parallel()
 	rnd := rand.New(rand.NewPCG(4, 4))
 	s := lookup(t, "fedavg", "dp_noise_multiplier", "1", "clip_norm", "3")
 	summing, ok := s.(aggregate.Summing)
@@ -146,6 +148,7 @@ func TestNoiseSensitivity(t *testing.T) {
 
 // TestNoiseDTypes: integers stay as they are, and optimizers get the same noise in any ranges.
 func TestNoiseDTypes(t *testing.T) {
+	t.Parallel()
 	l := mixed(t)
 	rnd := rand.New(rand.NewPCG(3, 14))
 	file := randomFile(l, rnd)

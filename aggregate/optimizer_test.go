@@ -65,6 +65,7 @@ func references() []reference {
 // TestOptimizers runs rounds with updates from several bases, cut into ranges anywhere, and compares model and state with the
 // reference. The model may be one float32 off: the reference keeps moments in float64 but reads them back rounded as ours.
 func TestOptimizers(t *testing.T) {
+	t.Parallel()
 	const n = 3000
 	for _, ref := range references() {
 		t.Run(ref.name+strings.Join(ref.params, " "), func(t *testing.T) {
@@ -141,6 +142,7 @@ func TestFedAvgMPlain(t *testing.T) {
 
 // TestOptimizerDTypes: every dtype, integers take the mean, results out of range are the nearest within and told of.
 func TestOptimizerDTypes(t *testing.T) {
+	t.Parallel()
 	l := mixed(t)
 	s := mustSpec(t, l, nil)
 	rnd := rand.New(rand.NewPCG(9, 9))

@@ -189,6 +189,7 @@ func contest(t testing.TB, rnd *rand.Rand, n, elements int) (r aggregate.Round, 
 // fixed-point numbers, of 36 bits, and its result may be 2^-34 of the largest value apart. The order of the updates
 // and the ranges are nothing to the result, but for ties in Bulyan's choice from the last few.
 func TestRobust(t *testing.T) {
+	t.Parallel()
 	for _, c := range robusts() {
 		t.Run(c.name+strings.Join(c.params, " "), func(t *testing.T) {
 			s := lookup(t, c.name, c.params...)
@@ -220,6 +221,7 @@ func TestRobust(t *testing.T) {
 
 // TestRobustDTypes: every dtype, and what all candidates agree on is the result.
 func TestRobustDTypes(t *testing.T) {
+	t.Parallel()
 	l := mixed(t)
 	s := mustSpec(t, l, nil)
 	rnd := rand.New(rand.NewPCG(5, 6))

@@ -15,6 +15,7 @@ import (
 
 // TestStaleness compares the weights with the formula in floating point.
 func TestStaleness(t *testing.T) {
+	t.Parallel()
 	const n = 200
 	rnd := rand.New(rand.NewPCG(11, 12))
 	for _, exponent := range []float64{0, 0.125, 0.5, 0.333, 1, 2.5, 8} {

@@ -20,6 +20,7 @@ import (
 
 // TestMeanOracle compares the mean of random float32, float64 and int64 values of all magnitudes with math/big.
 func TestMeanOracle(t *testing.T) {
+	t.Parallel()
 	const n = 3000
 	l := mustLayout(t,
 		model.Tensor{Name: "f32", DType: model.F32, Shape: []int64{n}},
@@ -99,6 +100,7 @@ func meanOf(t interface{ Fatal(...any) }, s *aggregate.Spec, terms []aggregate.T
 // TestMeanAnyRangeOrderGrouping: every dtype; any division into ranges, any order of the terms, any of them replaced by partial
 // sums, give the same file.
 func TestMeanAnyRangeOrderGrouping(t *testing.T) {
+	t.Parallel()
 	l := mixed(t)
 	s := mustSpec(t, l, nil)
 	r := rand.New(rand.NewPCG(4, 4))

@@ -18,6 +18,7 @@ func stream(name string) *gauss.Stream {
 // TestSmall compares counts with the probabilities: chi-squared with k degrees of freedom is beyond k + 5√2k with a probability below 1e-5, and
 // the samples are the same each time. A deviation that is off by 3 % adds 2·0.03² for each draw, which is more than the room there is.
 func TestSmall(t *testing.T) {
+	t.Parallel()
 	const draws = 100_000
 	for _, sigma := range []uint64{1, 2, 3, 10} {
 		g, r := gauss.New(sigma), stream(fmt.Sprint("small ", sigma))
@@ -51,6 +52,7 @@ func TestSmall(t *testing.T) {
 // TestLarge compares with the normal distribution, which large samples are as good as: the largest difference of the distribution functions of n
 // samples is beyond 2.2/√n with a probability below 1e-4.
 func TestLarge(t *testing.T) {
+	t.Parallel()
 	const draws = 100_000
 	for _, sigma := range []uint64{1 << 10, 1<<21 + 12345, gauss.MaxDeviation} {
 		g, r := gauss.New(sigma), stream("large")

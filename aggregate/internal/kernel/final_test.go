@@ -98,7 +98,8 @@ func dividend(r *rand.Rand, c finalCase, total uint64) *big.Int {
 // TestFinalFloat compares with rationals of math/big: a quarter of a million quotients of each of float32 and float64,
 // fewer where the oracle is slow.
 func TestFinalFloat(t *testing.T) {
-	rounds := 400
+	t.Parallel()
+	rounds := 200
 	if testing.Short() {
 		rounds = 40
 	}
@@ -149,6 +150,7 @@ func TestFinalFloat(t *testing.T) {
 
 // TestFinalInt compares with math/big; half of the dividends are ties or beside one.
 func TestFinalInt(t *testing.T) {
+	t.Parallel()
 	for _, k := range ints() {
 		r := rand.New(rand.NewPCG(5, uint64(k.Size)))
 		smallest := big.NewInt(0)

@@ -34,6 +34,7 @@ func floatCases() []floatCase {
 
 // TestFoldFloat compares with math/big, over all lengths to 40 and at random values.
 func TestFoldFloat(t *testing.T) {
+	t.Parallel()
 	for _, c := range floatCases() {
 		r := rand.New(rand.NewPCG(1, uint64(c.scale)))
 		for round := range 200 {
@@ -66,6 +67,7 @@ func TestFoldFloat(t *testing.T) {
 
 // TestFoldHalves goes through all values of the two 16-bit formats.
 func TestFoldHalves(t *testing.T) {
+	t.Parallel()
 	for _, c := range floatCases() {
 		if c.size != 2 {
 			continue

@@ -62,6 +62,7 @@ func packingOf(lo, hi []uint64) kernel.Packing {
 }
 
 func TestPack(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(25, 25))
 	ns := lengths(r)
 	for round := range 1200 {

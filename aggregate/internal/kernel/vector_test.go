@@ -93,6 +93,7 @@ func sums(r *rand.Rand, lo, hi []uint64) {
 }
 
 func TestVectorFold(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name           string
 		size, mantissa int
@@ -143,6 +144,7 @@ func TestVectorFold(t *testing.T) {
 
 // TestVectorFoldHalves goes through all values of 16 bits, for weights around each power of two.
 func TestVectorFoldHalves(t *testing.T) {
+	t.Parallel()
 	table := kernel.NewTable(0)
 	var f16, bf16 []byte
 	for b := range 1 << 16 {
@@ -249,6 +251,7 @@ func nearTies(r *rand.Rand, lo, hi []uint64, total uint64, mantissa int) {
 }
 
 func TestVectorFinal(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name           string
 		size, mantissa int
