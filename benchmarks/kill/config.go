@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
+)
+
+// Systems, in the order they are run and shown.
+const (
+	sysMesh   = "mesh"
+	sysRaft   = "raft"
+	sysSingle = "single"
+)
+
+// What --kill may be.
+const (
+	killNone      = "none"
+	killLeader    = "leader"
+	killRandom    = "random"
+	killAllButOne = "all-but-one"
+)
+
+// roundTimeout closes a round that not all combiners are in; the same for all
+// systems.
+const roundTimeout = 5 * time.Second
+
+// config says what to run.
+type config struct {
+	peers     int
+	combiners int
+	params    int64
+	rounds    int
+	seed      uint64
+
+	train        time.Duration // how long a combiner's step takes
+	kill         string
+	killEvery    time.Duration
+	restartAfter time.Duration
+	timeLimit    time.Duration // of each system
+
+	systems []string
+	quick   bool
+	fedmesh string
+	dir     string
+	out     string
+	json    bool
+}
+
+// parse reads the command line. Usage and errors go to w.
+func parse(args []string, w io.Writer) (config, error) {
+	var c config
+	set := flag.NewFlagSet("kill", flag.ContinueOnError)
+	set.SetOutput(w)
+	set.IntVar(&c.peers, "peers", 5, "processes of mesh and raft; single has one")
+	set.IntVar(&c.combiners, "combiners", 8, "number of combiners")
+	set.Int64Var(&c.params, "params", 1_000_000, "float32 parameters of a model")
+	set.IntVar(&c.rounds, "rounds", 100, "rounds to finish")
+	set.Uint64Var(&c.seed, "seed", 1, "seed of the models, the kills and the combiners' routes")
+	set.DurationVar(&c.train, "train", 500*time.Millisecond, "how long a combiner trains between pull and push, give or take a quarter")
+	set.StringVar(&c.kill, "kill", killLeader, `whom to kill: leader (raft: its leader; mesh: the peer that was the first to serve the
+newest model; single: the process), random, none, or all-but-one (mesh only: all but one at once, once)`)
+	set.DurationVar(&c.killEvery, "kill-every", 2*time.Second, "time between kills, give or take a quarter")
+	set.DurationVar(&c.restartAfter, "restart-after", 3*time.Second, "time from a kill to the start of the process")
+	set.DurationVar(&c.timeLimit, "time-limit", 10*time.Minute, "each system's time to finish the rounds; then what it has counts")
+	systems := set.String("systems", "", "which of mesh, raft and single; by default all that --kill allows")
+	set.BoolVar(&c.quick, "quick", false, "a small model, few rounds and short times, where no flag says otherwise: to see that it works")
+	set.StringVar(&c.fedmesh, "fedmesh", "", "fedmesh binary; built from this repository when empty")
+	set.StringVar(&c.dir, "dir", "", "where to make the folder for data; among the temporary files when empty")
+	set.StringVar(&c.out, "out", "results", "folder for the table and the pictures; not written when empty")
+	set.BoolVar(&c.json, "json", false, "print everything measured as JSON instead of the table")
+	if err := set.Parse(args); err != nil {
+		return c, err
+	}
+	if set.NArg() > 0 {
+		return c, fmt.Errorf("kill: unexpected argument %q", set.Arg(0))
+	}
+	given := map[string]bool{}
+	set.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if c.quick {
+		c.shorten(given)
+	}
+	c.systems = []string{sysMesh, sysRaft, sysSingle}
+	if c.kill == killAllButOne {
+		c.systems = c.systems[:1]
+	}
+	if *systems != "" {
+		c.systems = strings.Split(*systems, ",")
+	}
+	return c, c.validate()
+}
+
+// shorten makes a run one of seconds.
+func (c *config) shorten(given map[string]bool) {
+	for name, do := range map[string]func(){
+		"peers":         func() { c.peers = 3 },
+		"combiners":     func() { c.combiners = 3 },
+		"params":        func() { c.params = 2000 },
+		"rounds":        func() { c.rounds = 12 },
+		"kill-every":    func() { c.killEvery = 700 * time.Millisecond },
+		"restart-after": func() { c.restartAfter = 200 * time.Millisecond },
+		"train":         func() { c.train = 100 * time.Millisecond },
+		"time-limit":    func() { c.timeLimit = time.Minute },
+		"out":           func() { c.out = "" },
+	} {
+		if !given[name] {
+			do()
+		}
+	}
+}
+
+func (c config) validate() error {
+	var errs []error
+	within := func(name string, value, low, high int64) {
+		if value < low || value > high {
+			errs = append(errs, fmt.Errorf("kill: --%s is %d, want %d to %d", name, value, low, high))
+		}
+	}
+	lasts := func(name string, value, low, high time.Duration) {
+		if value < low || value > high {
+			errs = append(errs, fmt.Errorf("kill: --%s is %v, want %v to %v", name, value, low, high))
+		}
+	}
+	within("peers", int64(c.peers), 3, process.MaxNodes)
+	within("combiners", int64(c.combiners), 1, 1000)
+	within("params", c.params, 1, 1<<30)
+	within("rounds", int64(c.rounds), 1, 100_000)
+	lasts("train", c.train, 0, time.Hour)
+	lasts("kill-every", c.killEvery, 50*time.Millisecond, time.Hour)
+	lasts("restart-after", c.restartAfter, 0, time.Hour)
+	lasts("time-limit", c.timeLimit, time.Second, 24*time.Hour)
+	switch c.kill {
+	case killNone, killLeader, killRandom, killAllButOne:
+	default:
+		errs = append(errs, fmt.Errorf("kill: --kill is %q, want leader, random, all-but-one or none", c.kill))
+	}
+	seen := map[string]bool{}
+	for _, s := range c.systems {
+		if !slices.Contains([]string{sysMesh, sysRaft, sysSingle}, s) || seen[s] {
+			errs = append(errs, fmt.Errorf("kill: --systems has %q, want each of mesh, raft and single once at most, with commas", s))
+		}
+		seen[s] = true
+		if c.kill == killAllButOne && s != sysMesh {
+			errs = append(errs, fmt.Errorf("kill: --kill all-but-one is for --systems mesh: without its majority raft stands still by design, and single has no others"))
+		}
+	}
+	return errors.Join(errs...)
+}

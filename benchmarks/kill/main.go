@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"github.com/fedmesh/fedmesh/benchmarks/load"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) (err error) {
+	c, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	show := func(format string, args ...any) {}
+	if term.IsTerminal(int(stderr.Fd())) {
+		show = func(format string, args ...any) { fmt.Fprintf(stderr, "\r\x1b[K"+format, args...) }
+	}
+	c.dir, err = os.MkdirTemp(c.dir, "fedmesh-kill-")
+	if err != nil {
+		return fmt.Errorf("kill: %w", err)
+	}
+	if c.dir, err = filepath.Abs(c.dir); err != nil {
+		return fmt.Errorf("kill: %w", err)
+	}
+	defer func() {
+		show("")
+		if err != nil && ctx.Err() == nil {
+			fmt.Fprintln(stderr, "the processes' data and logs are in "+c.dir)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(c.dir))
+	}()
+	r, err := measure(ctx, c, args, show)
+	if err != nil {
+		return err
+	}
+	show("")
+	if err := write(c, r, stdout); err != nil {
+		return err
+	}
+	for _, x := range r.Systems {
+		if x.Bad() {
+			err = errors.Join(err, fmt.Errorf("kill: %s has failed: see the table", x.System))
+		}
+	}
+	return err
+}
+
+// measure builds the systems and runs them, one after the other.
+func measure(ctx context.Context, c config, args []string, show func(string, ...any)) (*Report, error) {
+	var systems []system
+	for _, name := range c.systems {
+		show("building %s ...", name)
+		s, err := systemOf(ctx, c, name, c.dir)
+		if err != nil {
+			return nil, err
+		}
+		systems = append(systems, s)
+	}
+	r := describe(ctx, c, args, systems)
+	show("making %d models ...", c.combiners+1)
+	l, err := load.New(ctx, load.Options{Params: c.params, Updates: c.combiners, Seed: c.seed})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range systems {
+		runtime.GC() // not while it runs
+		x, err := runTrial(ctx, c, s, l, show)
+		if err != nil {
+			return nil, fmt.Errorf("kill: %s: %w", s.name, err)
+		}
+		r.Systems = append(r.Systems, x)
+	}
+	return r, nil
+}
+
+// describe fills in all that is known before anything was measured.
+func describe(ctx context.Context, c config, args []string, systems []system) *Report {
+	r := &Report{
+		Command: strings.Join(append([]string{"go run ./kill"}, shown(args)...), " "),
+		Go:      runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(),
+		Seed: c.seed, Kill: c.kill, Every: c.killEvery.Seconds(), Restart: c.restartAfter.Seconds(),
+		Combiners: c.combiners, Params: c.params, Target: c.rounds, Quick: c.quick,
+	}
+	r.CPU, r.LoadAvg = machine()
+	for _, s := range systems {
+		if s.name == sysMesh {
+			version, err := exec.CommandContext(ctx, s.binary, "version").Output()
+			if err == nil {
+				r.Fedmesh = strings.TrimSpace(string(version))
+			}
+		}
+	}
+	return r
+}
+
+// shown are the arguments without those that name a place on this machine.
+func shown(args []string) []string {
+	var out []string
+	for i := 0; i < len(args); i++ {
+		switch name, _, has := strings.Cut(strings.TrimLeft(args[i], "-"), "="); name {
+		case "fedmesh", "dir", "out":
+			if !has {
+				i++
+			}
+		default:
+			out = append(out, args[i])
+		}
+	}
+	return out
+}
+
+// write prints what was measured and leaves it in the folder for results.
+func write(c config, r *Report, stdout io.Writer) error {
+	if c.out != "" {
+		if err := r.save(c.out); err != nil {
+			return err
+		}
+	}
+	if !c.json {
+		return r.WriteText(stdout)
+	}
+	enc := json.NewEncoder(stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(r)
+}
+
+// save writes table and pictures. Those of the run that leaves one peer have
+// names of their own.
+func (r *Report) save(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("kill: %w", err)
+	}
+	name := "kill-" + r.Kill
+	var text strings.Builder
+	if err := r.WriteText(&text); err != nil {
+		return err
+	}
+	files := map[string][]byte{name + ".txt": []byte(text.String())}
+	if r.Kill != killAllButOne {
+		for what, picture := range r.pictures() {
+			files[name+"-"+what+".svg"] = picture
+		}
+	}
+	for file, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, file), content, 0o644); err != nil {
+			return fmt.Errorf("kill: %w", err)
+		}
+	}
+	return nil
+}

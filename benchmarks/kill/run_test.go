@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// quick runs the benchmark in small and returns what it measured.
+func quick(t *testing.T, args ...string) *Report {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds programs and starts processes")
+	}
+	dir, out := t.TempDir(), t.TempDir()
+	var stdout strings.Builder
+	args = append([]string{"--quick", "--json", "--dir", dir, "--out", out}, args...)
+	if err := run(t.Context(), args, &stdout, os.Stderr); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if files, err := filepath.Glob(filepath.Join(out, "kill-*.txt")); err != nil || len(files) != 1 {
+		t.Errorf("tables: %v, %v", files, err)
+	}
+	var r Report
+	if err := json.Unmarshal([]byte(stdout.String()), &r); err != nil {
+		t.Fatal(err)
+	}
+	return &r
+}
+
+func check(t *testing.T, r *Result) {
+	t.Helper()
+	if r.Acknowledged < 12*3 || r.Counted != r.Acknowledged || r.Lost+r.Doubled+r.Altered+r.Divergent+len(r.Changed) > 0 || !r.Agreed {
+		t.Errorf("%s: %+v", r.System, *r)
+	}
+	if r.Rounds < 12 || r.Means.Checked != r.Rounds || len(r.Finished) < 12 || len(r.Pushes) != r.Acknowledged || !r.InTime {
+		t.Errorf("%s: %d rounds, %d finished, %d pushes, %+v", r.System, r.Rounds, len(r.Finished), len(r.Pushes), r.Means)
+	}
+	for _, p := range r.Pushes {
+		if p.Attempts < 1 || p.Took() <= 0 || p.Copies < 1 {
+			t.Errorf("%s: %+v", r.System, p)
+		}
+	}
+}
+
+func TestLeaderKilled(t *testing.T) {
+	r := quick(t, "--systems", "mesh,single")
+	if len(r.Systems) != 2 {
+		t.Fatalf("%d systems", len(r.Systems))
+	}
+	for _, s := range r.Systems {
+		check(t, s)
+		if len(s.Kills) == 0 {
+			t.Errorf("%s: nobody was killed", s.System)
+		}
+		for _, k := range s.Kills {
+			if k.Back <= k.At {
+				t.Errorf("%s: %+v", s.System, k)
+			}
+		}
+	}
+}
+
+func TestAllButOneKilled(t *testing.T) {
+	r := quick(t, "--kill", "all-but-one")
+	check(t, r.Systems[0])
+	a := r.Systems[0].Alone
+	if a == nil || a.Pushes == 0 || a.Rounds < 2 || a.Model == "" || a.Round < a.Before || a.AgreedOn < a.Before+2 || len(r.Systems[0].Kills) != 2 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// What is interrupted leaves nothing behind.
+func TestInterrupt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds fedmesh")
+	}
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	show := func(format string, _ ...any) {
+		if strings.Contains(format, "round %d") {
+			cancel() // as soon as it is under way
+		}
+	}
+	c, err := parse([]string{"--quick", "--systems", "single", "--dir", dir}, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := measure(ctx, c, nil, show); err == nil {
+		t.Error("a run that was interrupted succeeded")
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for _, args := range []string{
+		"--kill all-but-one --systems mesh,raft", "--kill sometimes", "--systems mesh,mesh", "--systems paxos", "--peers 2", "--rounds 0", "--kill-every 1us", "extra",
+	} {
+		var said strings.Builder
+		if _, err := parse(strings.Fields(args), &said); err == nil {
+			t.Errorf("%q was taken", args)
+		}
+	}
+	c, err := parse([]string{"--quick", "--rounds", "30"}, os.Stderr)
+	if err != nil || c.rounds != 30 || c.params >= 1_000_000 || len(c.systems) != 3 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// usageOf reads from /proc what the process with a data folder has used.
+func usageOf(dataDir string) (u Usage, err error) {
+	proc, err := find("--data-dir", dataDir)
+	if err != nil {
+		return u, err
+	}
+	read := func(name string) string {
+		text, rerr := os.ReadFile(filepath.Join(proc, name))
+		if rerr != nil && err == nil {
+			err = fmt.Errorf("kill: %w", rerr)
+		}
+		return string(text)
+	}
+	status, stat, io := read("status"), read("stat"), read("io")
+	if err != nil {
+		return u, err
+	}
+	return parseUsage(status, stat, io)
+}
+
+// find returns the folder in /proc of the process that was started with a flag
+// and its value.
+func find(flag, value string) (string, error) {
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return "", fmt.Errorf("kill: %w", err)
+	}
+	for _, file := range files {
+		line, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended, or is somebody else's
+		}
+		args := bytes.Split(line, []byte{0})
+		i := slices.IndexFunc(args, func(a []byte) bool { return string(a) == flag })
+		if i >= 0 && i+1 < len(args) && string(args[i+1]) == value {
+			return filepath.Dir(file), nil
+		}
+	}
+	return "", fmt.Errorf("kill: no process has %s %s", flag, value)
+}
+
+// parseUsage reads a process's files status, stat and io.
+func parseUsage(status, stat, io string) (u Usage, err error) {
+	number := func(text, name, unit string) int64 {
+		for line := range strings.Lines(text) {
+			if rest, ok := strings.CutPrefix(line, name+":"); ok {
+				n, perr := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), unit)), 10, 64)
+				if perr == nil {
+					return n
+				}
+			}
+		}
+		if err == nil {
+			err = fmt.Errorf("kill: /proc does not tell %s", name)
+		}
+		return 0
+	}
+	u.Peak = number(status, "VmHWM", "kB") << 10
+	u.Written = number(io, "wchar", "")
+	u.Stored = number(io, "write_bytes", "")
+	if err != nil {
+		return u, err
+	}
+	const perSecond = 100 // USER_HZ, the same on all of Linux's platforms that Go has
+	// The name before it is in parentheses and may hold any.
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return u, fmt.Errorf("kill: the process's stat has %d fields", len(fields))
+	}
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return u, fmt.Errorf("kill: the process's stat: %w", err)
+		}
+		u.CPU += float64(n) / perSecond
+	}
+	return u, nil
+}
+
+// machine says what this runs on.
+func machine() (cpu, load string) {
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(info)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			cpu = strings.TrimSpace(value)
+			break
+		}
+	}
+	avg, _ := os.ReadFile("/proc/loadavg")
+	load, _, _ = strings.Cut(string(avg), " ")
+	return cpu, load
+}
