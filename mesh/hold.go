@@ -85,9 +85,11 @@ func (p *Peer) receive(st *session, body io.Reader, durable bool) (w *store.Writ
 		w.Early()
 	}
 	spec := st.spec
+	buf := p.buffers.lend()
+	defer p.buffers.giveBack(buf)
 	_, d, err = codec.Ingest(body, w, codec.Options{
-		Layout: spec.Layout(),
-		Check:  func(tensor int, _ model.Tensor, elem int64, b []byte) error { return spec.Check(tensor, elem, b) },
+		Layout: spec.Layout(), Buffer: buf,
+		Check: func(tensor int, _ model.Tensor, elem int64, b []byte) error { return spec.Check(tensor, elem, b) },
 	})
 	if err != nil {
 		w.Abort()

@@ -27,6 +27,7 @@ type Peer struct {
 	http    *http.Client
 	metrics *metrics
 	events  *events
+	buffers buffers
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -69,7 +70,7 @@ func New(cfg Config) (*Peer, error) {
 		return nil, fmt.Errorf("mesh: %w", err)
 	}
 	p := &Peer{
-		cfg: cfg, log: cfg.Logger, dir: dir, started: time.Now(), events: newEvents(),
+		cfg: cfg, log: cfg.Logger, dir: dir, buffers: newBuffers(), started: time.Now(), events: newEvents(),
 		kick: make(chan struct{}, 1), hurry: make(chan struct{}, 1), left: make(chan struct{}), changed: make(chan struct{}),
 		members: map[ledger.LogID]member{}, vectors: map[ledger.LogID]ledger.Vector{}, urgent: map[ledger.LogID]bool{}, sessions: map[ledger.SessionKey]*session{},
 		fetching: map[model.Digest]chan struct{}{}, syncing: map[model.Digest]bool{}, pins: map[model.Digest]int{}, accepted: map[ledger.SessionKey]map[ledger.Key]bool{},

@@ -29,6 +29,8 @@ type Options struct {
 	// the position in the layout, elem the index in the tensor of the first element in p, and p whole elements,
 	// valid during the call. Its error ends Ingest, which returns it as it is.
 	Check func(tensor int, t model.Tensor, elem int64, p []byte) error
+	// Buffer is what safetensors are read through, of some KiB at least. Nil: one of 256 KiB is made.
+	Buffer []byte
 	// Scratch is needed for npz without a Layout, and written from offset 0.
 	Scratch File
 }
@@ -96,7 +98,12 @@ func fromSafetensors(r io.Reader, dst File, lim model.Limits, o Options) (*model
 	if err != nil {
 		return nil, model.Digest{}, err
 	}
-	if err := in.Copy(p); err != nil {
+	if o.Buffer == nil {
+		err = in.Copy(p)
+	} else {
+		err = in.CopyBuffer(p, o.Buffer)
+	}
+	if err != nil {
 		return nil, model.Digest{}, err
 	}
 	return p.finish()

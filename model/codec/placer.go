@@ -11,8 +11,8 @@ import (
 // small is the length up to which writes that follow each other are gathered in a buffer of
 // gather bytes: models of many small tensors would otherwise cost a system call each.
 const (
-	small  = 16 << 10
-	gather = 64 << 10
+	small  = 4 << 10
+	gather = 16 << 10
 )
 
 // placer is the sink that writes every tensor to its place in the canonical file and hashes in passing
@@ -42,14 +42,13 @@ func newPlacer(l *model.Layout, dst File, check func(int, model.Tensor, int64, [
 		return nil, fmt.Errorf("codec: a model without tensors: %w", model.ErrFormat)
 	}
 	p := &placer{
-		layout:  l,
-		base:    int64(len(l.Header())),
-		dst:     dst,
-		check:   check,
-		seen:    make([]bool, n),
-		left:    n,
-		pending: make([]byte, 0, gather),
-		hash:    model.NewHash(),
+		layout: l,
+		base:   int64(len(l.Header())),
+		dst:    dst,
+		check:  check,
+		seen:   make([]bool, n),
+		left:   n,
+		hash:   model.NewHash(),
 	}
 	return p, p.put(l.Header())
 }
@@ -126,7 +125,7 @@ func (p *placer) checkElements(b []byte) error {
 
 // place writes b at p.at, at once or with what follows it.
 func (p *placer) place(b []byte) error {
-	if len(b) > small || len(p.pending)+len(b) > cap(p.pending) {
+	if len(b) > small || len(p.pending)+len(b) > gather {
 		if err := p.flush(); err != nil {
 			return err
 		}

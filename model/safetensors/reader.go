@@ -88,8 +88,12 @@ func (r *Reader) Tensors() []model.Tensor { return r.ts }
 // Copy reads the data and passes it to the sink, then checks that the input ends. It can be
 // called once.
 func (r *Reader) Copy(sink model.Sink) error {
+	return r.CopyBuffer(sink, make([]byte, min(chunk, r.size+1)))
+}
+
+// CopyBuffer is Copy through the given buffer, which must not be empty.
+func (r *Reader) CopyBuffer(sink model.Sink, buf []byte) error {
 	var (
-		buf  = make([]byte, min(chunk, r.size+1))
 		have []byte // read and not yet passed on
 		left = r.size
 	)
