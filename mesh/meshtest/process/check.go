@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ type CheckOptions struct {
 	Peers    []Peer // all of them are asked
 	Receipts []api.Receipt
 	Timeout  time.Duration // for the rounds to become final and equal everywhere; a minute when zero
+	// Dial reaches the peers; nil: real sockets of this machine.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Check asks every peer for its rounds until the closed session is final and
@@ -38,7 +41,7 @@ func Check(ctx context.Context, o CheckOptions) (Verdict, error) {
 	defer cancel()
 	clients := make([]*api.Client, len(o.Peers))
 	for i, p := range o.Peers {
-		c, err := api.NewClient([]string{p.URL}, api.ClientOptions{Passes: 1, ResponseTimeout: 5 * time.Second})
+		c, err := api.NewClient([]string{p.URL}, api.ClientOptions{Passes: 1, ResponseTimeout: 5 * time.Second, DialContext: o.Dial})
 		if err != nil {
 			return Verdict{}, fmt.Errorf("process: %w", err)
 		}

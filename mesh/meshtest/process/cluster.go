@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,6 +33,16 @@ type Options struct {
 	Log       zerolog.Logger // what the cluster does; the zero Logger is silent
 	// ReadyTimeout bounds the wait for /readyz after a start; 30s when zero.
 	ReadyTimeout time.Duration
+	// Hosts are where the nodes run, one for each; none: all on the loopback interface of this machine.
+	Hosts []Host
+	// Dial reaches the hosts; nil: real sockets of this machine.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// A Host is a machine, or what passes for one, that a node has for itself.
+type Host struct {
+	IP    string                // of its interface; the node listens on ports 8080 and 7946 there
+	Start func(*exec.Cmd) error // starts a process on it; the process is then a child of this one
 }
 
 func (o *Options) defaults() error {
@@ -43,6 +55,9 @@ func (o *Options) defaults() error {
 	}
 	if o.Dir == "" {
 		errs = append(errs, errors.New("process: no folder given"))
+	}
+	if len(o.Hosts) > 0 && len(o.Hosts) != o.N {
+		errs = append(errs, fmt.Errorf("process: %d hosts for %d nodes", len(o.Hosts), o.N))
 	}
 	if o.Mesh == "" {
 		o.Mesh = "test"
@@ -71,22 +86,18 @@ func NewCluster(o Options) (*Cluster, error) {
 		options: o,
 		// Each probe has a connection of its own: one kept from before a kill says
 		// nothing of the process after it.
-		client: &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
+		client: &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: o.Dial}},
 	}
 	for i := range o.N {
 		name := string(rune('a' + i))
-		api, err := reserve()
-		if err != nil {
-			return nil, errors.Join(err, c.Close())
-		}
-		gossip, err := reserve()
-		if err != nil {
-			return nil, errors.Join(err, api.release(), c.Close())
-		}
 		n := &node{
-			name: name, api: api, gossip: gossip,
+			name:    name,
+			start:   (*exec.Cmd).Start,
 			dir:     filepath.Join(o.Dir, name),
 			logFile: filepath.Join(o.Dir, name+".log"),
+		}
+		if err := n.settle(o.Hosts, i); err != nil {
+			return nil, errors.Join(err, c.Close())
 		}
 		c.nodes = append(c.nodes, n)
 		if err := os.MkdirAll(n.dir, 0o755); err != nil {
@@ -124,7 +135,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 }
 
 func (c *Cluster) start(n *node) error {
-	if err := n.start(c.options.Binary); err != nil {
+	if err := n.run(c.options.Binary); err != nil {
 		return err
 	}
 	c.options.Log.Info().Str("node", n.name).Int("starts", n.starts).Str("api", n.api.addr()).Msg("started")

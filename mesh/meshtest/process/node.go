@@ -18,6 +18,7 @@ type node struct {
 	logFile     string // standard output and error of all starts
 	api, gossip *reservation
 	args        []string
+	start       func(*exec.Cmd) error
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd     // nil before the first start
@@ -26,8 +27,25 @@ type node struct {
 	starts int
 }
 
-// start runs the process. It must not be running.
-func (n *node) start(binary string) error {
+// settle gives the node its addresses: ports of its own host, or two that are free on the loopback interface.
+func (n *node) settle(hosts []Host, i int) error {
+	if len(hosts) > 0 {
+		n.api, n.gossip = &reservation{host: hosts[i].IP, port: 8080}, &reservation{host: hosts[i].IP, port: 7946}
+		n.start = hosts[i].Start
+		return nil
+	}
+	var err error
+	if n.api, err = reserve(); err != nil {
+		return err
+	}
+	if n.gossip, err = reserve(); err != nil {
+		return errors.Join(err, n.api.release())
+	}
+	return nil
+}
+
+// run starts the process. It must not be running.
+func (n *node) run(binary string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.running() {
@@ -43,7 +61,7 @@ func (n *node) start(binary string) error {
 	cmd := exec.Command(binary, n.args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = childAttr()
-	err = cmd.Start()
+	err = n.start(cmd)
 	// The child has its own descriptor.
 	if err := errors.Join(err, out.Close()); err != nil {
 		return fmt.Errorf("process: start %s: %w", n.name, err)

@@ -10,8 +10,9 @@ import (
 	"strconv"
 )
 
-// reservation holds one loopback port for TCP and UDP until it is released.
+// reservation is an address, and holds its port for TCP and UDP until it is released.
 type reservation struct {
+	host string
 	port int
 	held []io.Closer
 }
@@ -52,7 +53,7 @@ func hold(port int) (*reservation, error) {
 	if err != nil {
 		return nil, errors.Join(err, tcp.Close())
 	}
-	return &reservation{port: port, held: []io.Closer{tcp, udp}}, nil
+	return &reservation{host: "127.0.0.1", port: port, held: []io.Closer{tcp, udp}}, nil
 }
 
 // release frees the port for the process it was reserved for.
@@ -66,7 +67,7 @@ func (r *reservation) release() error {
 }
 
 func (r *reservation) addr() string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port))
+	return net.JoinHostPort(r.host, strconv.Itoa(r.port))
 }
 
 // ephemeralLow is the first port that the kernel gives to outgoing connections.
