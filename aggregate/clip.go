@@ -2,9 +2,12 @@ package aggregate
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
+
+	"github.com/fedmesh/fedmesh/model"
 )
 
 func clipParams() []Param {
@@ -96,8 +99,19 @@ type grid struct {
 func (g *grid) store(tensor int, n *number, dst []byte, xs []float64) {
 	f, size := formatOf(n.dtype), int(n.dtype.Size())
 	unit, per := math.Ldexp(1, g.exp[tensor]), math.Ldexp(1, -g.exp[tensor])
+	dst = dst[:size*len(xs)]
 	for i, x := range xs {
 		t := math.Trunc(math.Abs(float64(x*per))) * unit
+		if n.dtype == model.F32 { // what is below does the same, but every processor has this
+			b := math.Float32bits(float32(t))
+			if float64(math.Float32frombits(b)) > t {
+				b-- // was rounded up
+			}
+			if b != 0 && uint64(b) < n.limit {
+				binary.LittleEndian.PutUint32(dst[4*i:], b|math.Float32bits(float32(x))&(1<<31))
+				continue
+			}
+		}
 		mag := min(f.toward0(math.Float64bits(t)), n.limit-1)
 		n.put(dst[i*size:], mag, x < 0)
 	}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"io"
 	"math"
+	"math/big"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 
 	"github.com/fedmesh/fedmesh/aggregate"
@@ -91,6 +93,48 @@ func TestClip(t *testing.T) {
 			}
 			if !bytes.Equal(part.Bytes(), out) {
 				t.Error("with a partial sum the model differs")
+			}
+		}
+	}
+}
+
+// TestClipRounding: each element of a step is rounded once, to nearest, half to even, even where the result is subnormal; a zero is +0.
+func TestClipRounding(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(32, 64))
+	const n = 5000
+	l := mustLayout(t, model.Tensor{Name: "w", DType: model.F32, Shape: []int64{n}})
+	random := func() []float32 {
+		xs := make([]float32, n)
+		for i := range xs {
+			exponent := rnd.Uint32N(127 - 36) // below 2^-36
+			xs[i] = math.Float32frombits(rnd.Uint32N(1<<23) | exponent<<23 | rnd.Uint32N(2)<<31)
+		}
+		return xs
+	}
+	xs, ms := random(), random()
+	xs[0], ms[0] = 1, 0 // to which the others add nothing: the norm is 1
+	xs[1], ms[1] = float32(math.Copysign(0, -1)), 0
+	r := aggregate.Round{Spec: mustSpec(t, l, nil), Number: 1, Prev: stored(f32File(l, ms...))}
+	r.Updates = []aggregate.Update{{Weight: 1, Base: r.Prev.Digest, Source: reader(f32File(l, xs...))}}
+	for _, clip := range []float64{1, 0x1p-1, 0x1p-70, 0x1p-110, 0x1p-140} {
+		s, ok := lookup(t, "fedavg", "clip_norm", strconv.FormatFloat(clip, 'g', -1, 64)).(aggregate.Summing)
+		if !ok {
+			t.Fatal("not a strategy of sums")
+		}
+		terms, err := s.Terms(t.Context(), r, r.Updates)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, l.DataSize())
+		if _, err := terms[0].Source.ReadAt(p, int64(len(l.Header()))); err != nil {
+			t.Fatal(err)
+		}
+		for i, got := range f32s(p) {
+			step := clip * (float64(xs[i]) - float64(ms[i]))
+			want, _ := big.NewFloat(step).Float32() // rounds in software
+			want += 0                               // -0 is +0
+			if math.Float32bits(got) != math.Float32bits(want) {
+				t.Fatalf("clip %v, element %d: %v (%x), want %v", clip, i, got, math.Float32bits(got), want)
 			}
 		}
 	}
