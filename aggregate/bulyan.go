@@ -48,6 +48,6 @@ func (s bulyan) Plan(ctx context.Context, r Round) (Plan, error) {
 		left = slices.DeleteFunc(left, func(i int) bool { return i == best })
 	}
 	beta := len(p.sources) - 2*s.malicious
-	p.choose = func(n *number, keys []uint64) (int, int) { return n.nearest(keys, beta) }
+	p.window = nearest(beta)
 	return p, nil
 }

@@ -103,12 +103,15 @@ func (m *movedReader) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
+// atOnce is how many elements of so many sources are read at the same time.
+func atOnce(sources int) int64 { return max(64, min(piece, 1<<18/int64(sources))) }
+
 // rows reads the same elements of all sources, span by span, and calls yield with the bytes of each.
 func (s *Spec) rows(ctx context.Context, from, to int64, sources []io.ReaderAt, yield func(Span, [][]byte) error) error {
 	if err := s.checkRange(from, to); err != nil {
 		return err
 	}
-	most := max(64, min(piece, 1<<18/int64(len(sources))))
+	most := atOnce(len(sources))
 	buf := make([]byte, 8*most*int64(len(sources)))
 	rows := make([][]byte, len(sources))
 	for span := range s.Blocks(from, to) {

@@ -22,6 +22,5 @@ func (s median) Plan(_ context.Context, r Round) (Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	middle := func(_ *number, keys []uint64) (int, int) { return (len(keys) - 1) / 2, len(keys)/2 + 1 }
-	return &orderPlan{spec: r.Spec, sources: sourcesOf(cs), choose: middle}, nil
+	return &orderPlan{spec: r.Spec, sources: sourcesOf(cs), window: always((len(cs)-1)/2, len(cs)/2+1)}, nil
 }

@@ -28,6 +28,5 @@ func (s trimmed) Plan(_ context.Context, r Round) (Plan, error) {
 	}
 	// As β < 1/2, something is left.
 	cut := int(s.beta * float64(len(cs)))
-	within := func(_ *number, keys []uint64) (int, int) { return cut, len(keys) - cut }
-	return &orderPlan{spec: r.Spec, sources: sourcesOf(cs), choose: within}, nil
+	return &orderPlan{spec: r.Spec, sources: sourcesOf(cs), window: always(cut, len(cs)-cut)}, nil
 }

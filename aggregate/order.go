@@ -5,65 +5,71 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"math/bits"
 	"slices"
+
+	"github.com/fedmesh/fedmesh/model"
 )
 
 // An element's key is an integer that orders as its value does, whatever the dtype. The two zeros have one.
 
-// key returns the key of the first element of p.
-func (n *number) key(p []byte) uint64 {
-	var x uint64
-	size := n.dtype.Size()
-	switch size {
+// keys writes the keys of the elements of p.
+func (n *number) keys(dst []uint64, p []byte) {
+	switch size := n.dtype.Size(); size {
 	case 1:
-		x = uint64(p[0])
+		for i := range dst {
+			dst[i] = uint64(p[i])
+		}
 	case 2:
-		x = uint64(binary.LittleEndian.Uint16(p))
+		for i := range dst {
+			dst[i] = uint64(binary.LittleEndian.Uint16(p[2*i:]))
+		}
 	case 4:
-		x = uint64(binary.LittleEndian.Uint32(p))
+		for i := range dst {
+			dst[i] = uint64(binary.LittleEndian.Uint32(p[4*i:]))
+		}
 	default:
-		x = binary.LittleEndian.Uint64(p)
+		for i := range dst {
+			dst[i] = binary.LittleEndian.Uint64(p[8*i:])
+		}
 	}
-	up := uint(64 - 8*size)
+	up := uint(64 - 8*n.dtype.Size())
 	switch {
 	case n.dtype.Float():
-		x <<= up
-		if x<<1 == 0 {
-			return 1 << 63
+		for i, x := range dst {
+			x <<= up
+			if x<<1 == 0 {
+				x = 0 // -0 is +0
+			}
+			dst[i] = x ^ (uint64(int64(x)>>63) | 1<<63)
 		}
-		return x ^ (uint64(int64(x)>>63) | 1<<63)
 	case n.kind.Signed:
-		return uint64(int64(x<<up)>>up) ^ 1<<63
-	}
-	return x
-}
-
-// value returns the value of a float's key.
-func (n *number) value(key uint64) float64 {
-	x := key ^ (uint64(^int64(key)>>63) | 1<<63)
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], x)
-	var out [1]float64
-	n.load(out[:], b[8-n.dtype.Size():])
-	return out[0]
-}
-
-// mean writes the mean of elements, given by their keys in ascending order. Floats are added up in that order in float64, integers exactly; the
-// mean is rounded to nearest, half to even.
-func (n *number) mean(dst []byte, keys []uint64) {
-	if n.dtype.Float() {
-		var sum float64
-		for _, k := range keys {
-			sum += n.value(k)
+		for i, x := range dst {
+			dst[i] = uint64(int64(x<<up)>>up) ^ 1<<63
 		}
-		n.store(dst, []float64{sum / float64(len(keys))})
-		return
 	}
-	n.putKey(dst, meanKey(keys))
 }
 
-// meanKey returns the mean of integers' keys.
+// values writes the values of floats' keys.
+func (n *number) values(dst []float64, keys []uint64) {
+	down := uint(64 - 8*n.dtype.Size())
+	for i, key := range keys {
+		x := (key ^ (uint64(^int64(key)>>63) | 1<<63)) >> down
+		switch n.dtype {
+		case model.F64:
+			dst[i] = math.Float64frombits(x)
+		case model.F32:
+			dst[i] = float64(math.Float32frombits(uint32(x)))
+		case model.BF16:
+			dst[i] = float64(math.Float32frombits(uint32(x) << 16))
+		default:
+			dst[i] = half(uint16(x))
+		}
+	}
+}
+
+// meanKey returns the mean of integers' keys, rounded to nearest, half to even.
 func meanKey(keys []uint64) uint64 {
 	var lo, hi, c uint64
 	for _, k := range keys {
@@ -95,40 +101,58 @@ func (n *number) putKey(dst []byte, key uint64) {
 	}
 }
 
-// nearest returns the ends of those m of the keys, in ascending order, whose values are nearest to their median. Of two that are as
-// near the smaller one counts as nearer.
-func (n *number) nearest(keys []uint64, m int) (from, to int) {
-	from, to = 0, len(keys)
-	low, high := keys[(to-1)/2], keys[to/2]
-	float := n.dtype.Float()
-	var middle float64
-	middleKey := meanKey([]uint64{low, high})
-	if float {
-		middle = (n.value(low) + n.value(high)) / 2
+// A window says which of an element's values count, given all in ascending order: those from one index to before another, at least one. The two
+// kinds of numbers are floats and the keys of integers.
+type window struct {
+	floats func(sorted []float64) (from, to int)
+	keys   func(sorted []uint64) (from, to int)
+}
+
+// always is the window that is the same for all elements.
+func always(from, to int) window {
+	return window{
+		floats: func([]float64) (int, int) { return from, to },
+		keys:   func([]uint64) (int, int) { return from, to },
 	}
-	for to-from > m {
-		// The median is between the ends.
-		var below bool // the lower end is farther away
-		if float {
-			below = middle-n.value(keys[from]) > n.value(keys[to-1])-middle
-		} else {
-			below = middleKey-keys[from] > keys[to-1]-middleKey
-		}
-		if below {
-			from++
-		} else {
-			to--
-		}
+}
+
+// nearest is the window of the m values that are nearest to their median. Of two that are as near the smaller one counts as nearer.
+func nearest(m int) window {
+	return window{
+		floats: func(sorted []float64) (from, to int) {
+			to = len(sorted)
+			median := float64((sorted[(to-1)/2] + sorted[to/2]) / 2) // halving is a product to compilers
+			for to-from > m {                                        // the median is between the ends
+				if median-sorted[from] > sorted[to-1]-median {
+					from++
+				} else {
+					to--
+				}
+			}
+			return from, to
+		},
+		keys: func(sorted []uint64) (from, to int) {
+			to = len(sorted)
+			median := meanKey([]uint64{sorted[(to-1)/2], sorted[to/2]})
+			for to-from > m {
+				if median-sorted[from] > sorted[to-1]-median {
+					from++
+				} else {
+					to--
+				}
+			}
+			return from, to
+		},
 	}
-	return from, to
 }
 
 // orderPlan computes a model whose elements are each the mean of some of the candidates' that are adjacent in order.
+//
+// Floats are added up in ascending order in float64, integers exactly; the mean is rounded to nearest, half to even.
 type orderPlan struct {
 	spec    *Spec
 	sources []io.ReaderAt
-	// choose returns which of the sorted keys: [from, to), not empty.
-	choose func(n *number, keys []uint64) (from, to int)
+	window  window
 }
 
 func (p *orderPlan) Range(ctx context.Context, ws *Workspace, from, to int64, sums []io.Reader, out Output) (Events, error) {
@@ -136,27 +160,113 @@ func (p *orderPlan) Range(ctx context.Context, ws *Workspace, from, to int64, su
 		return Events{}, err
 	}
 	ws = ws.orNew()
-	count := len(p.sources)
-	var keys []uint64 // of an element, then those of the next
+	b := newOrder(len(p.sources), atOnce(len(p.sources)))
 	err := p.spec.rows(ctx, from, to, p.sources, func(span Span, rows [][]byte) error {
 		n := &p.spec.numbers[span.Tensor]
-		size := n.dtype.Size()
-		keys = slices.Grow(keys[:0], count*int(span.Count))[:count*int(span.Count)]
+		dst := ws.bytes(span.Count * n.dtype.Size())
 		for i, row := range rows {
-			for j := range int(span.Count) {
-				keys[j*count+i] = n.key(row[int64(j)*size:])
-			}
+			n.keys(b.row(i, span.Count), row)
 		}
-		dst := ws.bytes(span.Count * size)
-		for j := range int(span.Count) {
-			k := keys[j*count : (j+1)*count]
-			slices.Sort(k)
-			a, b := p.choose(n, k)
-			n.mean(dst[int64(j)*size:][:size], k[a:b])
-		}
+		b.sort(span.Count)
+		b.means(n, dst, span.Count, p.window)
 		return write(out.Model, dst)
 	})
 	return Events{}, err
+}
+
+// order holds the keys of some elements of all candidates.
+type order struct {
+	keys    [][]uint64 // of each candidate; once sorted, the smallest of each element first
+	network [][2]int   // comparisons that sort, nil if there are too many
+	column  []uint64   // keys of one element
+	floats  []float64  // values of one element
+	mean    []float64
+}
+
+func newOrder(candidates int, most int64) *order {
+	b := &order{column: make([]uint64, candidates), floats: make([]float64, candidates), mean: make([]float64, most)}
+	all := make([]uint64, int64(candidates)*most)
+	for i := range int64(candidates) {
+		b.keys = append(b.keys, all[i*most:(i+1)*most])
+	}
+	if candidates <= 64 {
+		b.network = network(candidates)
+	}
+	return b
+}
+
+func (b *order) row(i int, count int64) []uint64 { return b.keys[i][:count] }
+
+// network returns Batcher's merge exchange, which sorts any number of keys: Knuth, The Art of Computer Programming, volume 3, section 5.2.2, algorithm M.
+// The smaller key of each pair goes first.
+func network(n int) (pairs [][2]int) {
+	top := 1 << max(bits.Len(uint(n-1))-1, 0)
+	for p := top; p > 0; p /= 2 {
+		for q, r, d := top, 0, p; ; q /= 2 {
+			for i := range n - d {
+				if i&p == r {
+					pairs = append(pairs, [2]int{i, i + d})
+				}
+			}
+			if q == p {
+				break
+			}
+			d, r = q-p, p
+		}
+	}
+	return pairs
+}
+
+// sort sorts the keys of each element. A network has no branches to guess wrong, and goes through the elements side by side.
+func (b *order) sort(count int64) {
+	for _, pair := range b.network {
+		x, y := b.row(pair[0], count), b.row(pair[1], count)
+		for j, k := range x {
+			l := y[j]
+			x[j], y[j] = min(k, l), max(k, l)
+		}
+	}
+	if b.network != nil {
+		return
+	}
+	for j := range count {
+		slices.Sort(b.gather(j))
+		for i, k := range b.column {
+			b.keys[i][j] = k
+		}
+	}
+}
+
+// gather returns the keys of an element.
+func (b *order) gather(j int64) []uint64 {
+	for i := range b.column {
+		b.column[i] = b.keys[i][j]
+	}
+	return b.column
+}
+
+// means writes the mean of the values in the window of each element.
+func (b *order) means(n *number, dst []byte, count int64, w window) {
+	size := n.dtype.Size()
+	if !n.dtype.Float() {
+		for j := range count {
+			keys := b.gather(j)
+			from, to := w.keys(keys)
+			n.putKey(dst[j*size:], meanKey(keys[from:to]))
+		}
+		return
+	}
+	mean := b.mean[:count]
+	for j := range mean {
+		n.values(b.floats, b.gather(int64(j)))
+		from, to := w.floats(b.floats)
+		var sum float64
+		for _, x := range b.floats[from:to] {
+			sum += x
+		}
+		mean[j] = sum / float64(to-from)
+	}
+	n.store(dst, mean)
 }
 
 // noSums refuses sums where the updates themselves are needed.

@@ -219,6 +219,29 @@ func TestRobust(t *testing.T) {
 	}
 }
 
+// TestMany: any number of updates, those among them that are too many for a sorting network.
+func TestMany(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(6, 4))
+	for n := 1; n <= 130; n += 1 + n/20 {
+		r, models, weights := contest(t, rnd, n, 150)
+		for _, c := range robusts() {
+			s := lookup(t, c.name, c.params...)
+			slow := c.name == "bulyan" && n > 25 && n/5 != 70/5
+			if n < s.Limits().Combiners || slow || c.name != "fedmedian" && c.name != "fedtrimmedavg" && c.name != "bulyan" {
+				continue
+			}
+			out, _, _ := run(t, s, r, 77)
+			want := c.want(models, weights)
+			for i, x := range values(t, r.Spec.Layout(), out, "w") {
+				if ulps(x, want[i]) > 1 {
+					t.Fatalf("%s %v, %d updates, element %d: %v, want %v", c.name, c.params, n, i, x, want[i])
+				}
+			}
+		}
+	}
+}
+
 // TestRobustDTypes: every dtype, and what all candidates agree on is the result.
 func TestRobustDTypes(t *testing.T) {
 	t.Parallel()
