@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/fedmesh/fedmesh/benchmarks/kill/raftctl"
 )
 
 // killer kills processes at a seed's times and starts them again.
@@ -100,15 +102,9 @@ func (t *trial) leader(ctx context.Context) string {
 	}
 	for until := time.Now().Add(t.config.killEvery / 2); time.Now().Before(until) && ctx.Err() == nil; pause(ctx, 20*time.Millisecond) {
 		for _, p := range t.cluster.Peers() {
-			state, err := raftState(ctx, p)
-			if err != nil {
-				continue // it is down
-			}
-			for _, q := range t.cluster.Peers() {
-				// Only the leader itself knows for sure.
-				if q.URL == "http://"+state.Leader && q.Name == p.Name {
-					return p.Name
-				}
+			// Only the leader itself knows for sure.
+			if state, err := raftctl.Ask(ctx, p.URL); err == nil && state.Leads() {
+				return p.Name
 			}
 		}
 	}

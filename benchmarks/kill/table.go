@@ -8,6 +8,10 @@ import (
 	"text/tabwriter"
 )
 
+// meaningful is how many parameters a model must have for its bytes to outweigh
+// the last, half empty pages of the files, which write_bytes counts as whole.
+const meaningful = 50_000
+
 // WriteText prints the figures for people, and what is needed to get them again.
 func (r *Report) WriteText(out io.Writer) error {
 	var w bytes.Buffer
@@ -60,8 +64,10 @@ func (r *Report) WriteText(out io.Writer) error {
 			return fmt.Sprintf(format, value(s))
 		}
 	}
-	row("bytes sent per byte of update", per(func(s *Result) float64 { return float64(s.Usage.Sent()) / float64(s.Bytes) }, "%.2f"))
-	row("bytes to files per byte of update", per(func(s *Result) float64 { return float64(s.Usage.Stored) / float64(s.Bytes) }, "%.2f"))
+	if r.Params >= meaningful {
+		row("bytes sent per byte of update", per(func(s *Result) float64 { return float64(s.Usage.Sent()) / float64(s.Bytes) }, "%.2f"))
+		row("bytes to files per byte of update", per(func(s *Result) float64 { return float64(s.Usage.Stored) / float64(s.Bytes) }, "%.2f"))
+	}
 	row("CPU seconds per update", per(func(s *Result) float64 { return s.Usage.CPU / float64(s.Acknowledged) }, "%.4f"))
 	row("MB resident at most", per(func(s *Result) float64 { return float64(s.Usage.Peak) / 1e6 }, "%.0f"))
 	if err := t.Flush(); err != nil {

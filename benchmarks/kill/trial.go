@@ -58,10 +58,10 @@ func runTrial(ctx context.Context, c config, s system, l *load.Load, show func(s
 	}()
 	starting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := errors.Join(t.cluster.Start(starting)); err != nil {
+	if err := t.cluster.Start(starting); err != nil {
 		return nil, err
 	}
-	if err := s.form(starting, t.cluster.Peers()); err != nil {
+	if err := s.form(starting, t.cluster.URLs()); err != nil {
 		return nil, err
 	}
 	if err := t.open(starting); err != nil {
