@@ -23,7 +23,7 @@ FUZZTIME ?= 30s
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test vet race process nested tools lint fmt fuzz sim bench bench-peers cover clean
+.PHONY: help run build test test-net vet race process nested tools lint fmt fuzz sim bench bench-peers cover clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ race: ## all tests but the timed ones, under the race detector
 
 process: ## real processes, killed and restarted at random
 	$(GO) test -count=1 -timeout 6m -v -run '^$(PROCESS)$$' ./cmd/fedmesh
+
+test-net: ## peers on networks that are cut, slow and lossy (Linux and root; ARGS=-net.cut=60s for a long cut)
+	@test "$$(uname -s)" = Linux || { echo "test-net: network namespaces are Linux's, this is $$(uname -s)" >&2; exit 1; }
+	$(GO) vet -tags netns ./mesh/meshtest/netns
+	$(GO) test -tags netns -count=1 -timeout 20m -v ./mesh/meshtest/netns $(if $(ARGS),-args $(ARGS))
 
 sim: ## the seeded simulator (SEED=1 N=2000)
 	$(GO) test -count=1 -timeout 60m -v ./mesh/meshtest/sim -run '^TestSimulation$$' -sim.seed=$(SEED) -sim.n=$(N)

@@ -38,7 +38,12 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "these tests cannot run here:\n%v\n", err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if built.dir != "" {
+			_ = os.RemoveAll(built.dir)
+		}
+		os.Exit(code)
+	}))
 }
 
 // echo answers on TCP and UDP with what it gets.

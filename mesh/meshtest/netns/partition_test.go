@@ -1,0 +1,180 @@
+//go:build linux && netns
+
+package netns_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/meshtest/netns"
+	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
+)
+
+var netCut = flag.Duration("net.cut", 12*time.Second, "how long TestPartition cuts the mesh in two")
+
+const (
+	megabyte = 1 << 20
+	// A healed mesh has one model this long after the first contact.
+	healsWithin = 2 * time.Second
+	// Members that are not alive are looked for every 15 s, give or take half, by each
+	// peer; the first of five is sooner.
+	contactWithin = 25 * time.Second
+)
+
+func sessionConfig(target int) api.SessionConfig {
+	c := api.DefaultSessionConfig()
+	c.TargetCombiners = target
+	c.RoundTimeout = api.Duration(2 * time.Second)
+	return c
+}
+
+// Both sides of a cut go on training. Once healed they have one model, which contains
+// the work of both, and what was final stays.
+func TestPartition(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), *netCut+4*time.Minute)
+	defer cancel()
+	config := sessionConfig(2)
+	// What was under way when the cut came may be held on the other side only. A side
+	// goes on without that after this long.
+	config.LostAfter = min(config.LostAfter, api.Duration(*netCut/4))
+	s := newScene(ctx, t, 5, 2*megabyte, config, "left", "right")
+	left, right := []string{"a", "b", "c"}, []string{"d", "e"}
+	l := s.work(ctx, "left", "left", 2, left...)
+	r := s.work(ctx, "right", "right", 2, right...)
+	s.until(ctx, "final rounds before the cut", 30*time.Second, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.finals) < 3*len(s.peers) {
+			return fmt.Errorf("%d", len(s.finals))
+		}
+		return nil
+	})
+
+	s.net.Between(append(left, "left"), append(right, "right"), netns.Link{Cut: true})
+	before := map[string]int{"left": s.acknowledged("left"), "right": s.acknowledged("right")}
+	s.pause(ctx, *netCut)
+	l.stop()
+	r.stop()
+	for side, n := range before {
+		n = s.acknowledged(side) - n
+		t.Logf("%d updates acknowledged on the %s side during the cut of %v", n, side, *netCut)
+		if n < int(*netCut/time.Second)/4 {
+			t.Errorf("the %s side stood still", side)
+		}
+	}
+	apart, one := s.agreed(ctx)
+	work := apart.computed()
+	if one || apart.contain(work) {
+		t.Error("the two sides have one model while they are cut apart")
+	}
+
+	s.net.Heal()
+	healed := time.Now()
+	s.until(ctx, "contact", contactWithin, func() error {
+		if s.net.Contact(left, right).IsZero() {
+			return fmt.Errorf("none")
+		}
+		return nil
+	})
+	contact := s.net.Contact(left, right)
+	var last time.Time
+	s.until(ctx, "one model", 30*time.Second, func() error {
+		if views, one := s.agreed(ctx); !one || !views.contain(work) {
+			return fmt.Errorf("%s", views)
+		}
+		last = time.Now()
+		return nil
+	})
+	t.Logf("contact %v after healing, one model on all %v after contact", contact.Sub(healed).Round(time.Millisecond), last.Sub(contact).Round(time.Millisecond))
+	if took := last.Sub(contact); took > healsWithin {
+		t.Errorf("one model on all peers %v after the first contact, want at most %v", took, healsWithin)
+	}
+
+	// And then they train on together.
+	again := s.work(ctx, "again", client, 2, s.peers...)
+	s.until(ctx, "updates after healing", 30*time.Second, func() error {
+		if n := s.acknowledged("again"); n < 6 {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+	again.stop()
+	s.judge(ctx)
+}
+
+// A look is what each peer says of the session, in the order of the peers.
+type look []process.View
+
+func (l look) String() string {
+	var b strings.Builder
+	for _, v := range l {
+		fmt.Fprintf(&b, "%s: %.8s of round %d (%v); ", v.Peer, v.Session.Model, v.Session.ModelRound, v.Err)
+	}
+	return b.String()
+}
+
+// agreed asks all peers at once and tells whether they serve the same model of the same round.
+func (s *scene) agreed(ctx context.Context) (look, bool) {
+	s.t.Helper()
+	views := make(look, len(s.peers))
+	var asked sync.WaitGroup
+	for i, name := range s.peers {
+		asked.Go(func() {
+			v, c := process.View{Peer: name}, s.one[name]
+			if v.Session, v.Err = c.Session(ctx, s.session); v.Err == nil {
+				v.Rounds, v.Err = process.AllRounds(ctx, c, s.session)
+			}
+			views[i] = v
+		})
+	}
+	asked.Wait()
+	for _, v := range views {
+		if v.Err != nil || v.Session.Model != views[0].Session.Model || v.Session.ModelRound != views[0].Session.ModelRound {
+			return views, false
+		}
+	}
+	return views, true
+}
+
+// computed are the updates in rounds of which some peer has a model.
+func (l look) computed() map[process.Key]bool {
+	keys := map[process.Key]bool{}
+	for _, v := range l {
+		for k := range computed(v) {
+			keys[k] = true
+		}
+	}
+	return keys
+}
+
+func computed(v process.View) map[process.Key]bool {
+	keys := map[process.Key]bool{}
+	for _, r := range v.Rounds {
+		if r.Round > v.Session.ModelRound {
+			break
+		}
+		for _, u := range r.Updates {
+			keys[process.Key{Combiner: u.Combiner, ID: u.ID}] = true
+		}
+	}
+	return keys
+}
+
+// contain tells whether the model of every peer is made of all these updates.
+func (l look) contain(keys map[process.Key]bool) bool {
+	for _, v := range l {
+		have := computed(v)
+		for k := range keys {
+			if !have[k] {
+				return false
+			}
+		}
+	}
+	return true
+}
