@@ -17,6 +17,13 @@ func (n *number) load(dst []float64, p []byte) {
 			dst[i] = math.Float64frombits(binary.LittleEndian.Uint64(p[8*i:]))
 		}
 	case model.F32:
+		// Four a turn, so that the slices are looked at but once.
+		for len(dst) >= 4 && len(p) >= 16 {
+			d, a, b := (*[4]float64)(dst), binary.LittleEndian.Uint64(p), binary.LittleEndian.Uint64(p[8:])
+			d[0], d[1] = float64(math.Float32frombits(uint32(a))), float64(math.Float32frombits(uint32(a>>32)))
+			d[2], d[3] = float64(math.Float32frombits(uint32(b))), float64(math.Float32frombits(uint32(b>>32)))
+			dst, p = dst[4:], p[16:]
+		}
 		for i := range dst {
 			dst[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(p[4*i:])))
 		}
