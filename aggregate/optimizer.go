@@ -11,12 +11,16 @@ import (
 	"github.com/fedmesh/fedmesh/model"
 )
 
-// The tensors of server state: "m/NAME" and "v/NAME" for each float tensor NAME, float64 for those of float64 and else float32, and the
-// number of rounds that made it.
+// The tensors of server state: "m/NAME" and "v/NAME" for each float tensor NAME, float64 for those of float64 and of a large scale and else float32,
+// and the number of rounds that made it.
 const (
 	firstMoment  = "m/"
 	secondMoment = "v/"
 	stepCount    = "step"
+
+	// wideScale is the first exponent of a scale that is large: pseudo-gradients are below 2^25·scale, and the sum of the squares of a million of them is
+	// a float32 for smaller ones.
+	wideScale = 29
 )
 
 // update is the rule of an optimizer for one element in its t-th round: x is the value, d the pseudo-gradient, m and v the moments. Each intermediate is a
@@ -44,12 +48,12 @@ var _ Stateful = optimizing{}
 // StateLayout implements [Stateful].
 func (s optimizing) StateLayout(spec *Spec) (*model.Layout, error) {
 	ts := []model.Tensor{{Name: stepCount, DType: model.I64}}
-	for _, t := range spec.layout.Tensors() {
+	for i, t := range spec.layout.Tensors() {
 		if !t.DType.Float() {
 			continue
 		}
 		d := model.F32
-		if t.DType == model.F64 {
+		if t.DType == model.F64 || spec.numbers[i].scale >= wideScale {
 			d = model.F64
 		}
 		ts = append(ts, model.Tensor{Name: firstMoment + t.Name, DType: d, Shape: t.Shape})

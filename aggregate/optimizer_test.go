@@ -186,6 +186,28 @@ func TestOptimizerDTypes(t *testing.T) {
 	}
 }
 
+// TestOptimizerScale: squares of what tensors with a large scale hold are beyond float32; their second moments are not cut to it.
+func TestOptimizerScale(t *testing.T) {
+	l := mustLayout(t, model.Tensor{Name: "w", DType: model.F32, Shape: []int64{1}})
+	s := lookup(t, "fedadagrad", "eta", "1000000")
+	const far = 0x1p80
+	var state []byte
+	x, want := float32(0), 0.0
+	for round := range 3 {
+		r := aggregate.Round{Spec: mustSpec(t, l, []int8{70}), Number: uint64(round) + 1, Prev: stored(f32File(l, x))}
+		if state != nil {
+			r.State = stored(state)
+		}
+		r.Updates = []aggregate.Update{{Weight: 1, Base: r.Prev.Digest, Source: reader(f32File(l, far))}}
+		var out []byte
+		out, state, _ = run(t, s, r)
+		x = f32s(out[len(l.Header()):])[0]
+		if want += 1e6 / math.Sqrt(float64(round)+1); math.Abs(float64(x)-want) > 1 {
+			t.Errorf("round %d: %v, want %v", round+1, x, want)
+		}
+	}
+}
+
 // TestKept: a round that no model can be made of keeps model and state, and the count of steps.
 func TestKept(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
