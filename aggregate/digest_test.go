@@ -2,7 +2,10 @@ package aggregate_test
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/fedmesh/fedmesh/aggregate"
@@ -35,6 +38,55 @@ func TestDigests(t *testing.T) {
 	} {
 		if got := model.Sum(c.got).String(); got != c.want {
 			t.Errorf("%s: digest %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+// TestStrategyDigests pins the bits of model and state of every strategy, over every dtype and from several bases.
+func TestStrategyDigests(t *testing.T) {
+	l := mixed(t)
+	rnd := rand.New(rand.NewPCG(43, 43))
+	files := map[model.Digest][]byte{}
+	random := func() aggregate.Model {
+		f := randomFile(l, rnd)
+		files[model.Sum(f)] = f
+		return stored(f)
+	}
+	old := random()
+	r := aggregate.Round{
+		Spec: mustSpec(t, l, nil), Number: 3, Inputs: model.Sum([]byte("inputs")), Prev: random(), Secret: secret,
+		Base: func(d model.Digest) (io.ReaderAt, error) { return reader(files[d]), nil },
+	}
+	for i := range 9 {
+		u := aggregate.Update{Weight: 1 + rnd.Int64N(1000), Base: r.Prev.Digest, BaseRound: 2, Name: fmt.Sprint(i), Source: random().Source}
+		if i%3 == 0 {
+			u.Base, u.BaseRound = old.Digest, 1
+		}
+		r.Updates = append(r.Updates, u)
+	}
+	for _, c := range []struct {
+		params string
+		want   string // the first 16 digits
+	}{
+		{"fedavg", "f254fcd3a0aea51f"},
+		{"fedavg staleness polynomial", "037f2a189088c6d7"},
+		{"fedavg clip_norm 2 staleness polynomial", "05253223456b1b9f"},
+		{"fedavg clip_norm 2 dp_noise_multiplier 1", "5761afde5e65c6dc"},
+		{"fedavgm server_momentum 0.9", "dc04b2e73ef1314d"},
+		{"fedadam", "827ce9fdc2065f0c"},
+		{"fedyogi", "b8f949e49c0b784a"},
+		{"fedadagrad", "f5a7aaf61c439b6f"},
+		{"fedmedian", "cbb1170a64936202"},
+		{"fedtrimmedavg", "2e380e034133033f"},
+		{"krum num_malicious_clients 2", "7f95369ff9bd37cb"},
+		{"multikrum num_malicious_clients 2", "0bd9f4477444cfb3"},
+		{"bulyan num_malicious_clients 1", "73d1bf77779aedd0"},
+		{"geomedian", "e9a91bb035182d98"},
+	} {
+		words := strings.Fields(c.params)
+		out, state, _ := run(t, lookup(t, words[0], words[1:]...), r, 20000, 33001)
+		if got := sum(out, state).String()[:16]; got != c.want {
+			t.Errorf("%s: digest %s, want %s", c.params, got, c.want)
 		}
 	}
 }
