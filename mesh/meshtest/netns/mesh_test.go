@@ -167,7 +167,7 @@ func (s *scene) dial(host string, peers []string, stream uint64) *api.Client {
 	}
 	c, err := api.NewClient(urls, api.ClientOptions{
 		Shuffle: true, Rand: rand.NewPCG(s.seed, stream), DialContext: s.net.Host(host).DialContext,
-		BadFor: time.Second, MaxBackoff: time.Second,
+		BadFor: time.Second, MaxBackoff: time.Second, ResponseTimeout: 5 * time.Second, IdleTimeout: 5 * time.Second,
 	})
 	if err != nil {
 		s.t.Fatal(err)
