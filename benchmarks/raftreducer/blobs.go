@@ -79,7 +79,7 @@ func (co *coordinator) Spread(ctx context.Context, d model.Digest, everywhere bo
 			slices.Sort(holders)
 			return holders, nil
 		}
-		if pause(ctx, again); ctx.Err() != nil {
+		if pause(ctx); ctx.Err() != nil {
 			return nil, fmt.Errorf("%w: %d of %d hold the model: %w", ctx.Err(), len(holders), majority, last)
 		}
 	}
@@ -125,7 +125,7 @@ func (co *coordinator) Fetch(ctx context.Context, d model.Digest) error {
 				return nil
 			}
 		}
-		if pause(ctx, again); ctx.Err() != nil {
+		if pause(ctx); ctx.Err() != nil {
 			return errors.Join(ctx.Err(), last)
 		}
 	}

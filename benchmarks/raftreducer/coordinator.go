@@ -160,7 +160,7 @@ func (co *coordinator) Propose(ctx context.Context, c reducer.Command) (reducer.
 		if err == nil {
 			return r, nil
 		}
-		if pause(ctx, again); ctx.Err() != nil {
+		if pause(ctx); ctx.Err() != nil {
 			return r, fmt.Errorf("%w; %w", ctx.Err(), err)
 		}
 	}
@@ -216,9 +216,9 @@ func (co *coordinator) proposeTo(ctx context.Context, leader string, data []byte
 	return r, nil
 }
 
-// pause waits a while or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
+// pause waits until something that failed is tried again, or until ctx ends.
+func pause(ctx context.Context) {
+	t := time.NewTimer(again)
 	defer t.Stop()
 	select {
 	case <-t.C:
