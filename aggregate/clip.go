@@ -11,7 +11,7 @@ import (
 )
 
 func clipParams() []Param {
-	return []Param{param("clip_norm", "0", rule{max: 1e6}, "largest L2 norm of an update's step from its base, longer ones are scaled down to it; 0: none")}
+	return []Param{param("clip_norm", "0", rule{max: 1e6}, "largest L2 norm of an update's step from its base, longer ones are scaled down to it (Flower: clipping_norm); 0: none")}
 }
 
 // clipping bounds what one update can do: McMahan et al., "Learning differentially private recurrent language models" (ICLR 2018).

@@ -26,7 +26,7 @@ const (
 
 func noiseParams() []Param {
 	return []Param{param("dp_noise_multiplier", "0", rule{max: 1000},
-		"central differential privacy: standard deviation of the noise on the sum of the steps, in units of clip_norm, which must be set; weights do not count then; 0: none")}
+		"central differential privacy: standard deviation of the noise on the sum of the steps, in units of clip_norm, which must be set (Flower: noise_multiplier); weights do not count then; 0: none")}
 }
 
 // noise is the discrete Gaussian mechanism on the sum of the clipped steps: Kairouz, Liu and Steinke, "The distributed discrete Gaussian mechanism for

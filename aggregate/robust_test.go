@@ -195,7 +195,7 @@ func TestRobust(t *testing.T) {
 			s := lookup(t, c.name, c.params...)
 			rnd := rand.New(rand.NewPCG(1, 1))
 			for _, n := range []int{7, 8, 11, 20} {
-				const elements = 5000
+				const elements = 2500
 				r, models, weights := contest(t, rnd, n, elements)
 				out, _, events := run(t, s, r)
 				if events != (aggregate.Events{}) {
