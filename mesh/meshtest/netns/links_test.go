@@ -44,12 +44,12 @@ func (s *scene) progress(ctx context.Context, rounds uint64, updates int, patien
 }
 
 // settle stops the work, and waits until all peers serve one model.
-func (s *scene) settle(ctx context.Context, w *combiners, patience time.Duration) {
+func (s *scene) settle(ctx context.Context, w *combiners) {
 	s.t.Helper()
 	w.stop()
 	s.net.Heal()
 	healed := time.Now()
-	s.until(ctx, "one model after healing", patience, func() error {
+	s.until(ctx, "one model after healing", contactWithin, func() error {
 		if views, one := s.agreed(ctx); !one {
 			return fmt.Errorf("%s", views)
 		}
@@ -62,7 +62,7 @@ func (s *scene) settle(ctx context.Context, w *combiners, patience time.Duration
 func TestFlapping(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	s := newScene(ctx, t, 3, 2*megabyte, sessionConfig(2))
+	s := newScene(ctx, t, 3, 2*megabyte, sessionConfig())
 	w := s.work(ctx, "c", client, 3, s.peers...)
 	s.progress(ctx, 2, 4, 30*time.Second)
 	r := rand.New(rand.NewPCG(s.seed, 7))
@@ -72,7 +72,7 @@ func TestFlapping(t *testing.T) {
 		s.net.Heal()
 		s.pause(ctx, time.Duration(100+r.IntN(1500))*time.Millisecond)
 	}
-	s.settle(ctx, w, contactWithin)
+	s.settle(ctx, w)
 	if n := s.acknowledged(""); n < 10 {
 		t.Errorf("%d updates acknowledged", n)
 	}
@@ -83,7 +83,7 @@ func TestFlapping(t *testing.T) {
 func TestOneWay(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	s := newScene(ctx, t, 3, 2*megabyte, sessionConfig(2))
+	s := newScene(ctx, t, 3, 2*megabyte, sessionConfig())
 	w := s.work(ctx, "c", client, 3, s.peers...)
 	s.progress(ctx, 2, 4, 30*time.Second)
 	s.net.Set([]string{"b"}, []string{"a"}, netns.Link{Cut: true}) // b hears a, a does not hear b
@@ -93,7 +93,7 @@ func TestOneWay(t *testing.T) {
 	if heard, lost := s.net.Counts([]string{"b"}, []string{"a"}); heard > 0 || lost == 0 {
 		t.Errorf("a heard %d packets of b, and missed %d", heard, lost)
 	}
-	s.settle(ctx, w, contactWithin)
+	s.settle(ctx, w)
 	s.judge(ctx)
 }
 
@@ -101,14 +101,14 @@ func TestOneWay(t *testing.T) {
 func TestLoss(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
-	s := newScene(ctx, t, 3, megabyte, sessionConfig(2))
+	s := newScene(ctx, t, 3, megabyte, sessionConfig())
 	w := s.work(ctx, "c", client, 2, s.peers...)
 	s.progress(ctx, 2, 4, 30*time.Second)
 	s.net.Between(s.peers, s.peers, netns.Link{Loss: 0.3})
-	s.progress(ctx, 1, 4, 2*time.Minute)
+	s.progress(ctx, 3, 8, 2*time.Minute)
 	there, lost := s.net.Counts(s.peers, s.peers)
 	t.Logf("%d packets delivered, %d lost", there, lost)
-	s.settle(ctx, w, contactWithin)
+	s.settle(ctx, w)
 	s.judge(ctx)
 }
 
@@ -116,7 +116,7 @@ func TestLoss(t *testing.T) {
 func TestDelay(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	s := newScene(ctx, t, 3, 2*megabyte, sessionConfig(2))
+	s := newScene(ctx, t, 3, 2*megabyte, sessionConfig())
 	w := s.work(ctx, "c", client, 3, s.peers...)
 	s.progress(ctx, 2, 4, 30*time.Second)
 	s.net.Between(s.peers, s.peers, netns.Link{Delay: 200 * time.Millisecond})
@@ -134,13 +134,13 @@ func TestDelay(t *testing.T) {
 func TestDeadTCP(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	s := newScene(ctx, t, 3, 2*megabyte, sessionConfig(2))
+	s := newScene(ctx, t, 3, 2*megabyte, sessionConfig())
 	w := s.work(ctx, "c", client, 3, s.peers...)
 	s.progress(ctx, 2, 4, 30*time.Second)
 	s.net.Between([]string{"c"}, []string{"a", "b", client}, netns.Link{CutTCP: true})
 	s.progress(ctx, 3, 6, time.Minute, "a", "b")
 	s.pause(ctx, 10*time.Second)
 	s.progress(ctx, 3, 6, 30*time.Second, "a", "b")
-	s.settle(ctx, w, contactWithin)
+	s.settle(ctx, w)
 	s.judge(ctx)
 }

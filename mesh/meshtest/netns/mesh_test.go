@@ -361,7 +361,7 @@ func (s *scene) noteFinals(peer string, rounds []api.RoundInfo) {
 
 // judge closes the session and checks everything: that each acknowledged update is in
 // exactly one round, that the peers agree to the bit, that no final round changed.
-func (s *scene) judge(ctx context.Context) process.Verdict {
+func (s *scene) judge(ctx context.Context) {
 	s.t.Helper()
 	s.mu.Lock()
 	errs, receipts := errors.Join(s.errs...), slices.Clone(s.receipts)
@@ -398,7 +398,6 @@ func (s *scene) judge(ctx context.Context) process.Verdict {
 		s.t.Error(errs)
 	}
 	s.sameBytes(ctx, verdict)
-	return verdict
 }
 
 // sameBytes pulls the last model from every peer: the client compares the bytes with their digest.

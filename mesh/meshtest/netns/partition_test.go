@@ -27,9 +27,10 @@ const (
 	contactWithin = 25 * time.Second
 )
 
-func sessionConfig(target int) api.SessionConfig {
+// sessionConfig lets a round end when two combiners have brought something, or after two seconds.
+func sessionConfig() api.SessionConfig {
 	c := api.DefaultSessionConfig()
-	c.TargetCombiners = target
+	c.TargetCombiners = 2
 	c.RoundTimeout = api.Duration(2 * time.Second)
 	return c
 }
@@ -39,7 +40,7 @@ func sessionConfig(target int) api.SessionConfig {
 func TestPartition(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), *netCut+4*time.Minute)
 	defer cancel()
-	config := sessionConfig(2)
+	config := sessionConfig()
 	// What was under way when the cut came may be held on the other side only. A side
 	// goes on without that after this long.
 	config.LostAfter = min(config.LostAfter, api.Duration(*netCut/4))
