@@ -62,13 +62,14 @@ func (w *world) judgeSession(key ledger.SessionKey) {
 	l := &w.law
 	var ref *ledger.Session
 	var first *peer
+	var strangers []string
 	for _, p := range w.peers {
 		if !p.up {
 			continue
 		}
 		s := p.replica.Ledger().Session(key)
 		if s == nil {
-			l.broken("%s does not know session %s", p.name, key.Short())
+			strangers = append(strangers, p.name)
 			continue
 		}
 		if ref == nil {
@@ -76,7 +77,10 @@ func (w *world) judgeSession(key ledger.SessionKey) {
 		}
 		w.judgePeer(p, s, first, ref)
 	}
-	if ref == nil {
+	if len(strangers) > 0 && (ref != nil || !w.opts.restores) {
+		l.broken("%v do not know session %s", strangers, key.Short())
+	}
+	if ref == nil || !w.voiced(ref) {
 		return
 	}
 	for _, u := range l.acks {
@@ -87,6 +91,17 @@ func (w *world) judgeSession(key ledger.SessionKey) {
 			l.broken("%v of %s was acknowledged and is in no round", u.Key(), ref.Name())
 		}
 	}
+}
+
+// voiced reports whether somebody who lives has a say in each of a session's rounds that are not final. When the members of one have all
+// lost their logs, nobody can seal it, or give up what it misses.
+func (w *world) voiced(s *ledger.Session) bool {
+	for n := s.Final() + 1; n <= s.Open() && w.opts.restores; n++ {
+		if !slices.ContainsFunc(w.peers, func(p *peer) bool { return p.up && s.Speaks(p.log, n) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // judgePeer compares a peer's rounds with those of the first.
@@ -114,6 +129,9 @@ func (w *world) judgePeer(p *peer, s *ledger.Session, first *peer, ref *ledger.S
 				l.broken("%v from base round %d is in round %d", u.Key(), u.BaseRound, n)
 			}
 		}
+	}
+	if !w.voiced(s) {
+		return
 	}
 	closing, last := s.Closing()
 	if !s.Over() {
@@ -168,7 +186,7 @@ func (w *world) bytesLeft(u *ledger.UpdateHeld) bool {
 			return true
 		}
 	}
-	return !w.opts.permanent && !w.opts.power
+	return !w.opts.permanent && !w.opts.power && !w.opts.restores
 }
 
 func (w *world) names(logs []ledger.LogID) []string {

@@ -18,7 +18,9 @@ type peer struct {
 	up      bool
 	gone    bool // dead for good, or left
 	leaving bool
-	boot    int // counts starts; an event of an earlier life is void
+	boot    int         // counts starts; an event of an earlier life is void
+	slow    ledger.Time // how many times as long its messages take; 0 is once
+	clock   clock
 	paused  ledger.Time
 
 	replica *ledger.Replica
@@ -33,10 +35,26 @@ type peer struct {
 	updates  map[model.Digest]bool
 	models   map[model.Digest]bool
 	unsynced map[model.Digest]bool // bytes that a power cut takes
+	backup   disk
 }
+
+// clock is a peer's own: it starts somewhere and gains or loses up to a tenth.
+type clock struct{ offset, gain ledger.Time } // gain in thousandths
+
+func (c clock) at(now ledger.Time) ledger.Time { return c.offset + now*(1000+c.gain)/1000 }
+
+// until returns how long it takes until the clock shows t.
+func (c clock) until(now, t ledger.Time) ledger.Time {
+	return max((t-c.offset)*1000/(1000+c.gain)+1-now, 0)
+}
+
+func (p *peer) now() ledger.Time { return p.clock.at(p.w.now) }
 
 func (w *world) newPeer(name string) *peer {
 	p := &peer{w: w, name: name, updates: map[model.Digest]bool{}, models: map[model.Digest]bool{}, unsynced: map[model.Digest]bool{}}
+	if w.opts.skew {
+		p.clock = clock{offset: ledger.Time(w.more.IntN(100_000)), gain: ledger.Time(w.more.IntN(201) - 100)}
+	}
 	binary.BigEndian.PutUint64(p.log[:], w.rng.Uint64())
 	w.peers = append(w.peers, p)
 	return p
@@ -168,11 +186,11 @@ func (p *peer) send(q *peer, e *ledger.Entry) {
 		return
 	}
 	deliver := func() {
-		if p.w.group[p] == p.w.group[q] && q.up {
+		if p.w.group[p] == p.w.group[q] && q.up && !p.w.deaf[way{p, q}] {
 			q.live(0, func() { q.receive(e) })
 		}
 	}
-	p.w.after(p.w.delay(), deliver)
+	p.w.after(p.w.delay()*max(p.slow, 1), deliver)
 	if p.w.chance(p.w.loss / 2) {
 		p.w.after(p.w.delay(), deliver)
 	}
@@ -195,7 +213,7 @@ func (p *peer) receive(es ...*ledger.Entry) {
 func (p *peer) look() {
 	var alive []ledger.LogID
 	for _, q := range p.w.peers {
-		if p.w.linked(p, q) {
+		if p.w.together(p, q) {
 			alive = append(alive, q.log)
 		}
 	}
@@ -257,6 +275,39 @@ func (p *peer) sync(tries int) {
 	p.live(p.w.between(100, 300), func() { p.sync(tries + 1) })
 }
 
+// disk is what a backup of a peer's folder holds.
+type disk struct {
+	journal []*ledger.Entry
+	updates map[model.Digest]bool
+	models  map[model.Digest]bool
+}
+
+// backUp copies the peer's folder.
+func (p *peer) backUp() {
+	if p.up {
+		p.backup = disk{journal: p.journal[:p.durable:p.durable], updates: maps.Clone(p.updates), models: maps.Clone(p.models)}
+	}
+}
+
+// restore starts a peer that is down from its backup, or from nothing. The others hold more of its log than it does: it takes a new
+// log, and the old one is that of a peer who will not return.
+func (p *peer) restore(empty bool) {
+	ghost := &peer{w: p.w, name: p.name + "'", log: p.log, gone: true}
+	p.w.peers = append(p.w.peers, ghost)
+	binary.BigEndian.PutUint64(p.log[:], p.w.more.Uint64())
+	b := p.backup
+	if empty || b.journal == nil {
+		b = disk{}
+	}
+	p.journal, p.updates, p.models = slices.Clone(b.journal), maps.Clone(b.updates), maps.Clone(b.models)
+	if p.updates == nil {
+		p.updates, p.models = map[model.Digest]bool{}, map[model.Digest]bool{}
+	}
+	clear(p.unsynced)
+	p.w.say("%s starts again from a backup of %d entries, as a new peer", p.name, len(p.journal))
+	p.start()
+}
+
 // pause stops the process without ending it; when it goes on it exchanges vectors before it seals.
 func (p *peer) pause(d ledger.Time) {
 	p.w.say("%s stalls for %d ms", p.name, d)
@@ -271,7 +322,7 @@ func (p *peer) poke() {
 	if !p.up || p.paused > p.w.now {
 		return
 	}
-	ready := p.replica.Tick(p.w.now)
+	ready := p.replica.Tick(p.now())
 	p.persist(ready.Entries)
 	for _, work := range ready.Work {
 		if !p.busy[work.Session] {
@@ -279,9 +330,11 @@ func (p *peer) poke() {
 			p.live(p.w.between(1, 40), func() { p.do(work) })
 		}
 	}
-	if ready.WakeSet && (p.wake <= p.w.now || ready.Wake < p.wake) {
-		p.wake = ready.Wake
-		p.live(ready.Wake-p.w.now, p.poke)
+	if ready.WakeSet {
+		if d := p.clock.until(p.w.now, ready.Wake); p.wake <= p.w.now || p.w.now+d < p.wake {
+			p.wake = p.w.now + d
+			p.live(d, p.poke)
+		}
 	}
 	p.w.law.observe(p)
 }

@@ -33,8 +33,12 @@ func (r Result) Err() error {
 
 // Run plays one seed from start to rest. A trace of everything that happens goes to trace unless it is nil.
 func Run(seed uint64, trace io.Writer) Result {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), trace: trace, group: map[*peer]int{}, forgotten: map[string]bool{}, law: newLaws(), chaos: true}
+	w := &world{
+		rng: rand.New(rand.NewPCG(seed, 0)), more: rand.New(rand.NewPCG(seed, 1)), trace: trace, group: map[*peer]int{}, deaf: map[way]bool{},
+		forgotten: map[string]bool{}, law: newLaws(), chaos: true,
+	}
 	w.opts = draw(w.rng)
+	w.opts.drawMore(w.more)
 	for i := range w.opts.peers {
 		w.newPeer(string(rune('a' + i))).start()
 	}
@@ -54,6 +58,7 @@ func Run(seed uint64, trace io.Writer) Result {
 		}
 	}
 	w.unleash()
+	w.unleashMore()
 	w.run(w.now + w.opts.chaosFor)
 	w.heal()
 	w.rest()
@@ -123,6 +128,40 @@ func (w *world) unleash() {
 		w.after(w.between(0, w.opts.chaosFor), func() {
 			if p := w.any(); p != nil && w.living() > 2 {
 				p.leaving = true
+			}
+		})
+	}
+}
+
+// unleashMore starts the faults that came later.
+func (w *world) unleashMore() {
+	often := func(d ledger.Time, do func(p *peer)) {
+		var again func()
+		again = func() {
+			if p := w.peers[w.more.IntN(len(w.peers))]; w.chaos {
+				do(p)
+				w.after(d/2+ledger.Time(w.more.Int64N(int64(d))), again)
+			}
+		}
+		w.after(d, again)
+	}
+	if w.opts.slow {
+		w.peers[w.more.IntN(len(w.peers))].slow = 10
+	}
+	if w.opts.oneWay {
+		often(w.opts.splitEvery, func(p *peer) {
+			q := w.peers[w.more.IntN(len(w.peers))]
+			w.deaf[way{p, q}] = true
+			w.say("%s does not hear %s", q.name, p.name)
+			w.after(ledger.Time(200+w.more.IntN(4000)), func() { delete(w.deaf, way{p, q}) })
+		})
+	}
+	if w.opts.restores {
+		often(3*w.opts.killEvery, func(p *peer) { p.backUp() })
+		often(4*w.opts.killEvery, func(p *peer) {
+			if p.up && !p.leaving && w.living() > 1 && len(w.peers) < 20 {
+				p.stop(false)
+				p.restore(w.more.IntN(2) == 0)
 			}
 		})
 	}
@@ -210,6 +249,7 @@ func (w *world) groups() []int {
 func (w *world) heal() {
 	w.chaos, w.loss = false, 0
 	w.join()
+	clear(w.deaf)
 	for _, p := range w.peers {
 		p.paused = min(p.paused, w.now)
 		if !p.up && !p.gone {

@@ -48,14 +48,14 @@ func (p *peer) do(work ledger.Work) {
 			p.syncLater(d, from...)
 		}
 		p.replica.Computed(work.Round.Inputs, res, false)
-		p.replica.Missing(work.Session, work.Round.Inputs, nil, p.w.now)
+		p.replica.Missing(work.Session, work.Round.Inputs, nil, p.now())
 		return
 	}
 	if p.take(work.Takes) {
 		return
 	}
 	p.w.say("%s misses %v for round %d of %s, inputs %s", p.name, missing, work.Round.Number, work.Session.Short(), work.Round.Inputs.Short())
-	p.replica.Missing(work.Session, work.Round.Inputs, missing, p.w.now)
+	p.replica.Missing(work.Session, work.Round.Inputs, missing, p.now())
 	p.again(work)
 }
 

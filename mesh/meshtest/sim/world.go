@@ -17,6 +17,7 @@ type world struct {
 	queue events
 	seq   uint64
 	rng   *rand.Rand
+	more  *rand.Rand // for faults that were added later, so that older seeds keep what they were
 	trace io.Writer
 	hash  uint64 // of everything traced: two runs of a seed agree in it
 
@@ -24,6 +25,7 @@ type world struct {
 	peers     []*peer
 	combiners []*combiner
 	group     map[*peer]int // partition: peers talk within a group
+	deaf      map[way]bool  // what goes this way is lost, for a while
 	loss      float64       // of one message
 	chaos     bool          // faults still happen
 	sessions  []ledger.SessionKey
@@ -48,7 +50,15 @@ type options struct {
 	joins      int  // peers that join in mid-session
 	killEvery  ledger.Time
 	splitEvery ledger.Time
+
+	skew     bool // the peers' clocks run at different speeds
+	slow     bool // one peer takes ten times as long for everything
+	oneWay   bool // now and then one peer does not hear another, and does not notice
+	restores bool // disks are lost, or go back to what they were some time ago
 }
+
+// way is a direction between two peers.
+type way struct{ from, to *peer }
 
 func draw(rng *rand.Rand) options {
 	o := options{
@@ -65,6 +75,13 @@ func draw(rng *rand.Rand) options {
 	o.forgets = rng.IntN(3) == 0
 	o.conflicts = rng.IntN(4) == 0
 	return o
+}
+
+func (o *options) drawMore(rng *rand.Rand) {
+	o.skew = rng.IntN(3) == 0
+	o.slow = rng.IntN(5) == 0
+	o.oneWay = rng.IntN(3) == 0
+	o.restores = rng.IntN(4) == 0
 }
 
 type event struct {
@@ -127,8 +144,13 @@ func (w *world) run(end ledger.Time) {
 	w.now = end
 }
 
-// linked reports whether two peers can talk now.
-func (w *world) linked(a, b *peer) bool { return a.up && b.up && a != b && w.group[a] == w.group[b] }
+// linked reports whether two peers can ask each other now: what needs both ways.
+func (w *world) linked(a, b *peer) bool {
+	return w.together(a, b) && !w.deaf[way{a, b}] && !w.deaf[way{b, a}]
+}
+
+// together reports whether two peers take each other for alive, as somebody else hears both.
+func (w *world) together(a, b *peer) bool { return a.up && b.up && a != b && w.group[a] == w.group[b] }
 
 // say writes one line of trace and folds it into the run's hash.
 func (w *world) say(format string, args ...any) {
