@@ -23,7 +23,7 @@ FUZZTIME ?= 30s
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-net vet race process nested tools lint fmt fuzz sim bench bench-peers cover clean
+.PHONY: help run build test test-net vet race process nested tools lint fmt fuzz sim bench bench-peers bench-kill cover clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench: build ## throughput of one peer and of three, as ratios
 
 bench-peers: build ## the same round in FEDn and in Flower, as ratios, and memory (Python 3.10 to 3.12; 15 GB of disk)
 	cd benchmarks && $(GO) run ./peers --fedmesh $(BIN)/fedmesh $(ARGS)
+
+bench-kill: build ## fedmesh, a reducer under Raft and a single one while processes are killed
+	cd benchmarks && $(GO) run ./kill --fedmesh $(BIN)/fedmesh $(ARGS)
 
 cover: ## coverage.html and the total
 	$(GO) test -coverpkg=./... -coverprofile=coverage.out -skip '^$(PROCESS)$$' ./...

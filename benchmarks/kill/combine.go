@@ -17,12 +17,12 @@ import (
 // Push is one update on its way to an acknowledgement. Times are seconds since
 // the run's start.
 type Push struct {
-	Combiner string  `json:"combiner"`
-	ID       string  `json:"id"`
-	Start    float64 `json:"start"`    // of the first attempt
-	Acked    float64 `json:"acked"`    // when the receipt was in
-	Attempts int     `json:"attempts"` // more than one: the first failed
-	Copies   int     `json:"copies"`   // on the receipt
+	Combiner string   `json:"combiner"`
+	ID       string   `json:"id"`
+	Start    float64  `json:"start"`    // of the first attempt
+	Acked    float64  `json:"acked"`    // when the receipt was in
+	Attempts int      `json:"attempts"` // more than one: the first failed
+	Copies   []string `json:"copies"`   // who holds it, on the receipt
 }
 
 // Took is the time from the start of the first attempt to the acknowledgement.
@@ -94,7 +94,7 @@ func (t *trial) combine(ctx context.Context, index int, stop <-chan struct{}) er
 		if err != nil {
 			return fmt.Errorf("kill: %s: update %s: %w", name, p.ID, err)
 		}
-		p.Acked, p.Copies = t.now(), len(receipt.Copies)
+		p.Acked, p.Copies = t.now(), receipt.Copies
 		t.work.note(p, receipt)
 		after = strconv.FormatUint(base.Round, 10)
 	}

@@ -51,6 +51,7 @@ type config struct {
 	dir     string
 	out     string
 	json    bool
+	keep    bool
 }
 
 // parse reads the command line. Usage and errors go to w.
@@ -74,6 +75,7 @@ newest model; single: the process), random, none, or all-but-one (mesh only: all
 	set.StringVar(&c.fedmesh, "fedmesh", "", "fedmesh binary; built from this repository when empty")
 	set.StringVar(&c.dir, "dir", "", "where to make the folder for data; among the temporary files when empty")
 	set.StringVar(&c.out, "out", "results", "folder for the table and the pictures; not written when empty")
+	set.BoolVar(&c.keep, "keep", false, "leave the processes' data and logs, and say where")
 	set.BoolVar(&c.json, "json", false, "print everything measured as JSON instead of the table")
 	if err := set.Parse(args); err != nil {
 		return c, err

@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	}
 	defer func() {
 		show("")
-		if err != nil && ctx.Err() == nil {
+		if c.keep || err != nil && ctx.Err() == nil {
 			fmt.Fprintln(stderr, "the processes' data and logs are in "+c.dir)
 			return
 		}

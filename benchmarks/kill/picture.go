@@ -241,10 +241,12 @@ func (r *Report) drawAgreement() []byte {
 			continue
 		}
 		p.printf(`<path class="line %s" d="M%.1f %.1fv36"/>`+"\n", s.System, frameLeft+xs.at(quantile(took, 0.5)), y-18)
-		p.text("", keyLeft, y-4, fmt.Sprintf("p50 %s, p99 %s", seconds(quantile(took, 0.5)), seconds(quantile(took, 0.99))))
+		p.text("", keyLeft, y-4, "p50 "+seconds(quantile(took, 0.5)))
+		text := "p99 " + seconds(quantile(took, 0.99))
 		if open > 0 {
-			p.text("dim", keyLeft, y+14, fmt.Sprintf("%d not before the end", open))
+			text += fmt.Sprintf(", %d open", open)
 		}
+		p.text("dim", keyLeft, y+14, text)
 	}
 	return p.done()
 }

@@ -43,7 +43,7 @@ func check(t *testing.T, r *Result) {
 		t.Errorf("%s: %d rounds, %d finished, %d pushes, %+v", r.System, r.Rounds, len(r.Finished), len(r.Pushes), r.Means)
 	}
 	for _, p := range r.Pushes {
-		if p.Attempts < 1 || p.Took() <= 0 || p.Copies < 1 {
+		if p.Attempts < 1 || p.Took() <= 0 || len(p.Copies) < 1 {
 			t.Errorf("%s: %+v", r.System, p)
 		}
 	}

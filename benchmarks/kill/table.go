@@ -109,9 +109,9 @@ func (r *Report) plan() string {
 	case killAllButOne:
 		return "All peers but one are killed at once after a third of the rounds."
 	case killLeader:
-		return fmt.Sprintf("About every %s the leader is killed, and started again after %s.", seconds(r.Every), seconds(r.Restart))
+		return fmt.Sprintf("About every %s the leader is killed, and started again after %s.", plain(r.Every)+" s", plain(r.Restart)+" s")
 	}
-	return fmt.Sprintf("About every %s a process is killed at random, and started again after %s.", seconds(r.Every), seconds(r.Restart))
+	return fmt.Sprintf("About every %s a process is killed at random, and started again after %s.", plain(r.Every)+" s", plain(r.Restart)+" s")
 }
 
 func spread(sorted []float64) string {

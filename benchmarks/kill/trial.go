@@ -52,8 +52,9 @@ func runTrial(ctx context.Context, c config, s system, l *load.Load, show func(s
 	}
 	defer func() {
 		err = errors.Join(err, t.cluster.Close())
-		if err == nil || ctx.Err() != nil {
-			err = errors.Join(err, os.RemoveAll(dir)) // else somebody will want to look
+		// Where something is wrong, somebody will want to look.
+		if !c.keep && (ctx.Err() != nil || err == nil && !r.Bad()) {
+			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
 	starting, cancel := context.WithTimeout(ctx, time.Minute)
