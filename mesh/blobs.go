@@ -70,7 +70,7 @@ func (p *Peer) fetch(ctx context.Context, d model.Digest, from []target) error {
 	if err != nil {
 		return fmt.Errorf("mesh: %w", err)
 	}
-	defer w.Abort()
+	defer func() { w.Abort() }()
 	h, have := model.NewHash(), int64(0)
 	last := errNoHolder
 	for _, t := range from {
@@ -85,7 +85,15 @@ func (p *Peer) fetch(ctx context.Context, d model.Digest, from []target) error {
 		}
 		if got := model.Digest(h.Sum(nil)); got != d {
 			p.log.Error().Str("peer", t.name).Stringer("blob", d).Stringer("got", got).Msg("a peer delivered other bytes than it was asked for")
-			return fmt.Errorf("mesh: %s delivered %s for %s", t.name, got.Short(), d.Short())
+			last = fmt.Errorf("mesh: %s delivered %s for %s", t.name, got.Short(), d.Short())
+			// What there is may be of several peers: all again, from the next.
+			w.Abort()
+			if w, err = p.dir.Blobs().Create(); err != nil {
+				return fmt.Errorf("mesh: %w", err)
+			}
+			h.Reset()
+			have = 0
+			continue
 		}
 		if err := w.Commit(ctx, d, false); err != nil {
 			return fmt.Errorf("mesh: %w", err)

@@ -25,6 +25,7 @@ type Config struct {
 	API     string // host:port under which others reach this peer's HTTP interface
 	DataDir string // everything that outlives a restart
 	Fsync   store.Fsync
+	MaxDisk int64 // bytes of models beyond which updates are refused; 0: as many as the disk takes
 
 	// Secret is what the peers of this mesh, and nobody else, share: what noise is drawn from. Empty: there is none.
 	Secret []byte
@@ -78,6 +79,9 @@ func (c Config) Validate() error {
 	}
 	if n := len(c.Secret); n > 0 && n < MinSecret {
 		faults = append(faults, fmt.Errorf("mesh: a secret of %d bytes could be guessed; it must have at least %d", n, MinSecret))
+	}
+	if c.MaxDisk < 0 {
+		faults = append(faults, fmt.Errorf("mesh: at most %d bytes of disk", c.MaxDisk))
 	}
 	if c.DataDir == "" {
 		faults = append(faults, errors.New("mesh: no data directory"))

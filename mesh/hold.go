@@ -77,6 +77,12 @@ func (o offer) update(d model.Digest, size int64) *ledger.UpdateHeld {
 
 // receive reads the body of an update into a blob that is not committed yet; durable says that it is to be committed so.
 func (p *Peer) receive(st *session, body io.Reader, durable bool) (w *store.Writer, d model.Digest, err error) {
+	spec := st.spec
+	release, err := p.reserve(spec.Layout().Size())
+	if err != nil {
+		return nil, d, err
+	}
+	defer release()
 	w, err = p.dir.Blobs().Create()
 	if err != nil {
 		return nil, d, storageProblem(err)
@@ -84,7 +90,6 @@ func (p *Peer) receive(st *session, body io.Reader, durable bool) (w *store.Writ
 	if durable {
 		w.Early()
 	}
-	spec := st.spec
 	buf := p.buffers.lend()
 	defer p.buffers.giveBack(buf)
 	_, d, err = codec.Ingest(body, w, codec.Options{

@@ -1,13 +1,10 @@
 package mesh
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/ledger"
-	"github.com/fedmesh/fedmesh/mesh/store"
 )
 
 const (
@@ -103,7 +100,8 @@ func (p *Peer) settleIn() error {
 			return err
 		}
 	}
-	dropped := p.verify()
+	p.inspectModels()
+	dropped := p.inspectUpdates()
 	err := p.say(p.ctx, func() ([]ledger.Body, error) {
 		l := p.replica.Ledger()
 		self, known := l.Peer(p.self)
@@ -158,46 +156,6 @@ func (p *Peer) renew() error {
 		p.tryExchange(t)
 	}
 	return nil
-}
-
-// verify reads the updates this peer holds for rounds that are not final, and returns what is to be taken back.
-func (p *Peer) verify() []ledger.Body {
-	type holding struct {
-		session ledger.SessionKey
-		update  *ledger.UpdateHeld
-	}
-	var held []holding
-	p.mu.Lock()
-	for _, s := range p.replica.Ledger().Sessions() {
-		for _, key := range s.Keys() {
-			holders, u := s.Holders(key)
-			if slices.Contains(holders, p.self) && !isFinal(s, key) {
-				held = append(held, holding{s.Key(), u})
-			}
-		}
-	}
-	p.mu.Unlock()
-	var out []ledger.Body
-	for _, h := range held {
-		err := p.dir.Blobs().Verify(p.ctx, h.update.Model)
-		if err == nil && !p.dir.Blobs().Has(h.update.Base) {
-			err = fmt.Errorf("mesh: its base %s is not here", h.update.Base.Short())
-		}
-		if err == nil {
-			continue
-		}
-		if p.ctx.Err() != nil {
-			return nil
-		}
-		p.log.Warn().Err(err).Str("update", h.update.Key().String()).Msg("an update is no longer here")
-		if errors.Is(err, store.ErrCorrupt) {
-			if err := p.dir.Blobs().Remove(h.update.Model); err != nil {
-				p.log.Warn().Err(err).Msg("its damaged bytes could not be removed")
-			}
-		}
-		out = append(out, &ledger.UpdateDropped{Session: h.session, Combiner: h.update.Combiner, ID: h.update.ID})
-	}
-	return out
 }
 
 // isFinal reports whether an update is counted for ever.

@@ -15,6 +15,7 @@ type metrics struct {
 	lost     prometheus.Counter
 	forks    prometheus.Counter
 	repaired prometheus.Counter
+	damaged  prometheus.Counter
 	bytesIn  prometheus.Counter
 	compute  prometheus.Histogram
 }
@@ -42,6 +43,7 @@ func newMetrics(r prometheus.Registerer, p *Peer) *metrics {
 		entries:  counter("entries_admitted_total", "Ledger entries admitted since the start."),
 		lost:     counter("updates_lost_total", "Words that an update was lost for a round."),
 		forks:    counter("log_forks_total", "Logs found with two contents. Never expected."),
+		damaged:  counter("blobs_damaged_total", "Models and updates whose bytes on this disk changed by themselves."),
 		repaired: counter("updates_repaired_total", "Copies made because too few living peers held an update."),
 		bytesIn:  counter("fetched_bytes_total", "Bytes of models and updates fetched from other peers."),
 		compute: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -50,7 +52,7 @@ func newMetrics(r prometheus.Registerer, p *Peer) *metrics {
 		}),
 	}
 	m.collectors = []prometheus.Collector{
-		m.updates, m.sums, m.entries, m.lost, m.forks, m.repaired, m.bytesIn, m.compute,
+		m.updates, m.sums, m.entries, m.lost, m.forks, m.repaired, m.damaged, m.bytesIn, m.compute,
 		gauge("ledger_entries", "Entries of all logs held here.", func(f figures) float64 { return float64(f.entries) }),
 		gauge("ledger_entries_waiting", "Entries that wait for what they name.", func(f figures) float64 { return float64(f.outside) }),
 		gauge("peers_alive", "Peers taken for alive, this one included.", func(f figures) float64 { return float64(f.alive) }),

@@ -54,6 +54,7 @@ type Peer struct {
 	fetching map[model.Digest]chan struct{}            // closed when the fetch ends
 	syncing  map[model.Digest]bool                     // models on their way to the disk
 	made     map[model.Digest]madeModel                // models served here that the ledger does not know yet
+	reserved int64                                     // bytes of updates that are arriving
 	pins     map[model.Digest]int                      // blobs that must stay though nothing in the ledger names them yet
 	accepted map[ledger.SessionKey]map[ledger.Key]bool // updates that a combiner pushed to this very peer
 	partials map[ledger.SessionKey][]partial           // sum states that others gossiped, for rounds not computed yet
@@ -100,6 +101,7 @@ func (p *Peer) Start(ctx context.Context) error {
 	p.wg.Go(p.loop)
 	p.wg.Go(p.exchangeLoop)
 	p.wg.Go(p.repairLoop)
+	p.wg.Go(p.scrubLoop)
 	return nil
 }
 

@@ -27,7 +27,7 @@ func modelProblem(err error) error {
 // storageProblem turns a fault of the disk into the answer that sends the client to another peer.
 func storageProblem(err error) error {
 	if errors.Is(err, syscall.ENOSPC) {
-		return api.Unavailable("this peer's disk is full", 5*time.Second)
+		return api.StorageFull("this peer's disk is full", 5*time.Second)
 	}
 	return err
 }

@@ -28,6 +28,7 @@ type nodeFlags struct {
 	join                          []string
 	dataDir, fsync                string
 	secretFile                    string
+	maxDisk                       string
 	logFormat, logLevel           string
 }
 
@@ -66,6 +67,7 @@ There is no authentication yet: listen on private networks only.`,
 	fs.StringSliceVar(&f.join, "join", nil, "gossip `host:port` of peers to find the mesh by; repeatable, one that answers is enough")
 	fs.StringVar(&f.dataDir, "data-dir", "", "`folder` for the log and the models (required)")
 	fs.StringVar(&f.fsync, "fsync", "auto", "when a model is synced to disk: auto (before the acknowledgement if only one peer holds it), always or never")
+	fs.StringVar(&f.maxDisk, "max-disk", "0", "refuse updates while models and updates take more than this `size`, as 20GB; 0: no limit")
 	fs.StringVar(&f.secretFile, "secret-file", "", "`file` with the mesh's secret, the same at all peers and known to nobody else; sessions with noise need it")
 	fs.StringVar(&f.logFormat, "log-format", "console", "console or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -122,6 +124,9 @@ func (f *nodeFlags) complete() error {
 	case "auto", "always", "never":
 	default:
 		bad("--fsync is %q; it must be auto, always or never", f.fsync)
+	}
+	if _, err := parseSize(f.maxDisk); err != nil {
+		bad("--max-disk: %w", err)
 	}
 	f.dataDir = filepath.Clean(f.dataDir)
 	return errors.Join(faults...)
@@ -180,6 +185,9 @@ func newPeer(f nodeFlags, log zerolog.Logger, registry *prometheus.Registry) (no
 	var err error
 	if cfg.Secret, err = readSecret(f.secretFile); err != nil {
 		return nil, err
+	}
+	if cfg.MaxDisk, err = parseSize(f.maxDisk); err != nil {
+		return nil, &usageError{err}
 	}
 	return mesh.New(cfg)
 }

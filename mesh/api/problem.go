@@ -45,6 +45,7 @@ const (
 	TypeUnavailable      ProblemType = "unavailable"        // 503, try another peer or later
 	TypeNotReady         ProblemType = "not-ready"          // 503, the peer has just started
 	TypeUnknownBase      ProblemType = "unknown-base"       // 503, no peer in reach has the base
+	TypeStorageFull      ProblemType = "storage-full"       // 507, try another peer; space comes back as rounds become final
 )
 
 // Problem is an error as it goes over the wire (RFC 9457).
@@ -191,6 +192,11 @@ func Unavailable(reason string, retryAfter time.Duration) *Problem {
 // NotReady is a peer that does not take part yet, answered with 503.
 func NotReady(err error) *Problem {
 	return NewProblem(TypeNotReady, http.StatusServiceUnavailable, "Not ready", detail(err)).After(time.Second)
+}
+
+// StorageFull is a peer without room for an update, answered with 507.
+func StorageFull(reason string, retryAfter time.Duration) *Problem {
+	return NewProblem(TypeStorageFull, http.StatusInsufficientStorage, "Storage full", reason).After(retryAfter)
 }
 
 // UnknownBase is a base model that no peer in reach has, answered with 503.

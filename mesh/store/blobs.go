@@ -165,6 +165,27 @@ func (b *Blobs) Remove(d model.Digest) error {
 	return nil
 }
 
+// SetAside takes blob d out of the set and keeps its file in the folder damaged, for whoever wants to look; nil if it is not there.
+// It returns where the file is now.
+func (b *Blobs) SetAside(d model.Digest) (path string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return "", errClosed
+	}
+	dir := filepath.Join(b.core.path, "damaged")
+	path = filepath.Join(dir, d.String()+blobExt)
+	err = b.fs.MkdirAll(dir, dirPerm)
+	if err == nil {
+		err = b.fs.Rename(b.path(d), path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("store: blob: %w", err)
+	}
+	b.set(d, -1)
+	return path, nil
+}
+
 // Sync makes blob d durable, name and content; with [Never] it does nothing.
 func (b *Blobs) Sync(ctx context.Context, d model.Digest) error {
 	if err := ctx.Err(); err != nil {

@@ -308,3 +308,22 @@ func TestServeContent(t *testing.T) {
 		t.Fatalf("%s, %d bytes", resp.Status, len(got))
 	}
 }
+
+func TestSetAside(t *testing.T) {
+	dir := open(t, t.TempDir(), store.Options{})
+	b := dir.Blobs()
+	d := put(t, b, []byte("damaged"))
+	path, err := b.SetAside(d)
+	if err != nil || b.Has(d) || b.Usage() != 0 {
+		t.Fatal(err, b.Has(d), b.Usage())
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "damaged" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := b.SetAside(d); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	if put(t, b, []byte("damaged")); !b.Has(d) {
+		t.Error("it cannot be put back")
+	}
+}

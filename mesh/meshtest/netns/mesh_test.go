@@ -28,7 +28,11 @@ import (
 	"github.com/fedmesh/fedmesh/model"
 )
 
-var netSeed = flag.Uint64("net.seed", 0, "seed of lost packets, flapping and updates; 0: FEDMESH_TEST_SEED, else a new one")
+var (
+	netSeed  = flag.Uint64("net.seed", 0, "seed of lost packets, flapping and updates; 0: FEDMESH_TEST_SEED, else a new one")
+	netLog   = flag.String("net.log", "info", "the peers' --log-level; with -artifacts their logs stay")
+	netTrain = flag.Duration("net.train", time.Second, "how long a combiner trains")
+)
 
 // seeded returns the test's seed, and says which it is.
 func seeded(t *testing.T) uint64 {
@@ -110,7 +114,7 @@ func newScene(ctx context.Context, t *testing.T, n int, bytes int64, config api.
 			t.Error(err)
 		}
 	})
-	o := process.Options{Binary: binaryPath(t), N: n, Dir: t.ArtifactDir(), Dial: s.net.Host(client).DialContext}
+	o := process.Options{Binary: binaryPath(t), N: n, Dir: t.ArtifactDir(), Dial: s.net.Host(client).DialContext, ExtraArgs: []string{"--log-level", *netLog}}
 	for _, p := range s.peers {
 		h := s.net.Host(p)
 		o.Hosts = append(o.Hosts, process.Host{IP: h.IP(), Start: h.Start})
@@ -271,8 +275,8 @@ func (w *combiners) stop() {
 	w.done.Wait()
 }
 
-// combine takes the newest model, pushes an update made from it, waits for the next
-// model for a second at most, and so on. It never gives an update up.
+// combine takes the newest model, trains, pushes an update made from it, waits for the
+// next model for a second at most, and so on. It never gives an update up.
 func (s *scene) combine(ctx context.Context, w *combiners, name string, c *api.Client) {
 	after := ""
 	for n := 1; !w.stopped.Load(); {
@@ -287,10 +291,16 @@ func (s *scene) combine(ctx context.Context, w *combiners, name string, c *api.C
 			return
 		}
 		id := strconv.Itoa(n)
+		update := s.update(name, id)
+		select {
+		case <-time.After(*netTrain):
+		case <-ctx.Done():
+			return
+		}
 		start := time.Now()
 		receipt, err := c.Push(ctx, s.session, api.PushOptions{
 			Combiner: name, ID: id, Weight: int64(1 + n%7), Base: info.Digest.String(),
-		}, api.Bytes(s.update(name, id)))
+		}, api.Bytes(update))
 		if err != nil {
 			s.fail(fmt.Errorf("%s: update %s: %w", name, id, err))
 			return

@@ -75,6 +75,7 @@ func TestPartition(t *testing.T) {
 		t.Error("the two sides have one model while they are cut apart")
 	}
 
+	busy := s.cpu(ctx)
 	s.net.Heal()
 	healed := time.Now()
 	s.until(ctx, "contact", contactWithin, func() error {
@@ -85,14 +86,19 @@ func TestPartition(t *testing.T) {
 	})
 	contact := s.net.Contact(left, right)
 	var last time.Time
-	s.until(ctx, "one model", 30*time.Second, func() error {
-		if views, one := s.agreed(ctx); !one || !views.contain(work) {
+	var healthy look
+	s.until(ctx, "one model", 90*time.Second, func() error {
+		now := time.Now()
+		views, one := s.agreed(ctx)
+		if !one || !views.contain(work) {
 			return fmt.Errorf("%s", views)
 		}
-		last = time.Now()
+		last, healthy = now, views
 		return nil
 	})
-	t.Logf("contact %v after healing, one model on all %v after contact", contact.Sub(healed).Round(time.Millisecond), last.Sub(contact).Round(time.Millisecond))
+	busy = s.cpu(ctx) - busy
+	t.Logf("contact %v after healing; one model on all, of round %d, %v after contact, for %v of CPU", contact.Sub(healed).Round(time.Millisecond),
+		healthy[0].Session.ModelRound, last.Sub(contact).Round(time.Millisecond), busy.Round(time.Millisecond))
 	if took := last.Sub(contact); took > healsWithin {
 		t.Errorf("one model on all peers %v after the first contact, want at most %v", took, healsWithin)
 	}
@@ -107,6 +113,20 @@ func TestPartition(t *testing.T) {
 	})
 	again.stop()
 	s.judge(ctx)
+}
+
+// cpu is how much of it all peers have used.
+func (s *scene) cpu(ctx context.Context) time.Duration {
+	s.t.Helper()
+	var total time.Duration
+	for _, p := range s.peers {
+		h, err := s.holds(ctx, p)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		total += h.cpu
+	}
+	return total
 }
 
 // A look is what each peer says of the session, in the order of the peers.

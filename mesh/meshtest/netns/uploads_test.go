@@ -38,7 +38,10 @@ const (
 )
 
 // held is what a node has at one moment.
-type held struct{ goroutines, files, temporary int }
+type held struct {
+	goroutines, files, temporary int
+	cpu                          time.Duration // used so far
+}
 
 // holds asks a node for its metrics and looks into its folder.
 func (s *scene) holds(ctx context.Context, peer string) (held, error) {
@@ -61,6 +64,10 @@ func (s *scene) holds(ctx context.Context, peer string) (held, error) {
 			h.goroutines, err = strconv.Atoi(value)
 		case "process_open_fds":
 			h.files, err = strconv.Atoi(value)
+		case "process_cpu_seconds_total":
+			var cpu float64
+			cpu, err = strconv.ParseFloat(value, 64)
+			h.cpu = time.Duration(cpu * float64(time.Second))
 		}
 		if err != nil {
 			return h, err
