@@ -35,6 +35,19 @@ type work struct {
 	mu       sync.Mutex
 	pushes   []Push
 	receipts []api.Receipt
+	gaveUp   int
+}
+
+// giveUp notes a combiner that got nothing more done before the end of all
+// patience; nil then, else the error.
+func (w *work) giveUp(ctx context.Context, err error) error {
+	if !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gaveUp++
+	return nil
 }
 
 func (w *work) note(p Push, r api.Receipt) {
@@ -72,7 +85,7 @@ func (t *trial) combine(ctx context.Context, index int, stop <-chan struct{}) er
 	for step := 1; ; step++ {
 		base, model, err := t.pull(ctx, client, after, stop)
 		if err != nil {
-			return fmt.Errorf("kill: %s: %w", name, err)
+			return t.work.giveUp(ctx, fmt.Errorf("kill: %s: %w", name, err))
 		}
 		if model == nil {
 			return nil // stopped
@@ -92,7 +105,7 @@ func (t *trial) combine(ctx context.Context, index int, stop <-chan struct{}) er
 			return io.NopCloser(bytes.NewReader(update)), int64(len(update)), nil
 		})
 		if err != nil {
-			return fmt.Errorf("kill: %s: update %s: %w", name, p.ID, err)
+			return t.work.giveUp(ctx, fmt.Errorf("kill: %s: update %s: %w", name, p.ID, err))
 		}
 		p.Acked, p.Copies = t.now(), receipt.Copies
 		t.work.note(p, receipt)

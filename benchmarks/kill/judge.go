@@ -23,6 +23,7 @@ func (t *trial) judge(ctx context.Context) (*Result, error) {
 	r := &Result{
 		System: t.system.name, Peers: t.system.peers, Finished: t.watch.finished, Kills: t.watch.kills, Skipped: t.skipped,
 		Pushes: t.work.pushes, Usage: t.used, InTime: len(t.watch.finished) >= t.config.rounds, Alone: t.alone,
+		GaveUp: t.work.gaveUp, Means: Means{Wrong: []uint64{}, Unknown: []uint64{}},
 	}
 	for _, p := range r.Pushes {
 		r.Seconds = max(r.Seconds, p.Acked)
@@ -51,7 +52,8 @@ func (t *trial) judge(ctx context.Context) (*Result, error) {
 	for _, v := range verdict.Views {
 		t.watch.final(v.Rounds)
 	}
-	r.Changed = slices.Sorted(maps.Keys(t.watch.changed))
+	r.Changed = slices.AppendSeq([]uint64{}, maps.Keys(t.watch.changed))
+	slices.Sort(r.Changed)
 	for _, v := range verdict.Views {
 		if v.Err == nil {
 			err = t.checkMeans(ctx, client, v.Rounds, &r.Means)

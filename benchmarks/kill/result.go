@@ -45,6 +45,7 @@ type Result struct {
 	Rounds       int      `json:"rounds"` // with updates in them
 	Means        Means    `json:"means"`
 	Faults       string   `json:"faults,omitempty"`
+	GaveUp       int      `json:"combiners_given_up"` // who got no further within minutes, though all processes were back
 
 	Finished []float64 `json:"finished"` // seconds at which the first process served round i+1, or a later one
 	Pushes   []Push    `json:"pushes"`
@@ -75,7 +76,7 @@ func (r *Result) take(v process.Verdict) {
 
 // Bad reports whether anything is wrong that must never be.
 func (r *Result) Bad() bool {
-	return r.Faults != "" || len(r.Changed) > 0 || len(r.Means.Wrong) > 0
+	return r.Faults != "" || r.GaveUp > 0 || len(r.Changed) > 0 || len(r.Means.Wrong) > 0
 }
 
 // Gap is the longest time in which no round was finished, the time before the

@@ -77,6 +77,9 @@ func (r *Report) WriteText(out io.Writer) error {
 		if s.Alone != nil {
 			s.Alone.write(&w, s.Peers)
 		}
+		if s.GaveUp > 0 {
+			fmt.Fprintf(&w, "\n%s: %d combiners got no further, though all processes had been back for %v\n", s.System, s.GaveUp, settlePatience)
+		}
 		if s.Faults != "" {
 			fmt.Fprintf(&w, "\n%s: %s\n", s.System, s.Faults)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -193,47 +194,39 @@ func (n *Node) closeRounds(ctx context.Context) {
 	defer tick.Stop()
 	var since time.Time // when this process first saw the round open and led
 	var number uint64
-	for {
+	for ctx.Err() == nil {
 		n.mu.Lock()
-		changed := n.changed
-		info, pending, combiners := n.state.Info(), append([]api.UpdateInfo(nil), n.state.Pending...), n.state.Combiners()
+		changed, info, pending, combiners := n.changed, n.state.Info(), slices.Clone(n.state.Pending), n.state.Combiners()
 		n.mu.Unlock()
-		if !n.coord.Leads() {
-			since = time.Time{}
-		} else if since.IsZero() || number != info.Round {
+		leads := n.coord.Leads()
+		if !leads || number != info.Round {
 			since, number = time.Now(), info.Round
 		}
-		c := info.Config
-		full := c.TargetCombiners > 0 && combiners >= c.TargetCombiners
-		late := !since.IsZero() && time.Since(since) >= time.Duration(c.RoundTimeout) && combiners >= c.MinCombiners
-		last := info.State == api.SessionClosing
-		if !since.IsZero() && len(pending) > 0 && (full || late || last) {
-			if err := n.closeRound(ctx, info, pending); err != nil && ctx.Err() == nil {
-				n.options.Logger.Warn().Err(err).Uint64("round", info.Round).Msg("a round could not be closed; trying again")
-			} else {
+		if leads && len(pending) > 0 && due(info, combiners, time.Since(since)) {
+			err := n.closeRound(ctx, info, pending)
+			if err == nil {
 				continue
-			}
-		} else {
-			select {
-			case <-changed:
-				continue
-			default:
-			}
-			select {
-			case <-changed:
-			case <-tick.C:
-			case <-ctx.Done():
 			}
 			if ctx.Err() == nil {
-				continue
+				n.options.Logger.Warn().Err(err).Uint64("round", info.Round).Msg("a round could not be closed; trying again")
 			}
+			changed = nil
 		}
 		select {
+		case <-changed:
 		case <-tick.C:
 		case <-ctx.Done():
-			return
 		}
 	}
+}
+
+// due reports whether a round with updates of so many combiners in it, that has
+// been open for a while, is to be closed.
+func due(info api.SessionInfo, combiners int, open time.Duration) bool {
+	c := info.Config
+	full := c.TargetCombiners > 0 && combiners >= c.TargetCombiners
+	late := open >= time.Duration(c.RoundTimeout) && combiners >= c.MinCombiners
+	return full || late || info.State == api.SessionClosing
 }
 
 // closeRound computes the model of the open round over what is in, brings it to
