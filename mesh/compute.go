@@ -81,11 +81,13 @@ func (p *Peer) compute(ctx context.Context, w ledger.Work) (missing []ledger.Key
 	}
 	release := p.pin(blobsOf(w)...)
 	defer release()
+	began := time.Now()
 	in, missing, err := p.gather(ctx, st, w)
 	if err != nil {
 		return missing, err
 	}
 	defer in.close()
+	gathered := time.Now()
 	plan, err := aggregate.PlanRound(ctx, st.strategy, in.round)
 	if err != nil {
 		return nil, fmt.Errorf("mesh: round %d: %w", w.Round.Number, err)
@@ -104,6 +106,8 @@ func (p *Peer) compute(ctx context.Context, w ledger.Work) (missing []ledger.Key
 	p.replica.Computed(w.Round.Inputs, res, false)
 	p.mu.Unlock()
 	p.wake()
+	p.log.Debug().Uint64("round", w.Round.Number).Int("updates", len(in.content)).Int("sums", len(in.sums)).
+		Dur("gathered", gathered.Sub(began)).Dur("computed", time.Since(gathered)).Msg("a round was computed")
 	// The model is served from now on; the word for it waits for the disk.
 	unpinAll := p.pin(append(blobsOf(w), res.Model, res.State)...)
 	p.wg.Go(func() {

@@ -76,9 +76,9 @@ func (o offer) update(d model.Digest, size int64) *ledger.UpdateHeld {
 }
 
 // receive reads the body of an update into a blob that is not committed yet; durable says that it is to be committed so.
-func (p *Peer) receive(st *session, body io.Reader, durable bool) (w *store.Writer, d model.Digest, err error) {
+func (p *Peer) receive(st *session, o offer, body io.Reader, durable bool) (w *store.Writer, d model.Digest, err error) {
 	spec := st.spec
-	release, err := p.reserve(spec.Layout().Size())
+	release, full, err := p.reserve(o, spec.Layout().Size())
 	if err != nil {
 		return nil, d, err
 	}
@@ -99,6 +99,15 @@ func (p *Peer) receive(st *session, body io.Reader, durable bool) (w *store.Writ
 	if err != nil {
 		w.Abort()
 		return nil, d, modelProblem(err)
+	}
+	if full != nil {
+		p.mu.Lock()
+		again := p.holds(o.Session, ledger.Key{Combiner: o.Combiner, ID: d.String()})
+		p.mu.Unlock()
+		if !again {
+			w.Abort()
+			return nil, d, full
+		}
 	}
 	return w, d, nil
 }
@@ -258,7 +267,7 @@ func (p *Peer) takeCopy(ctx context.Context, o offer, body io.Reader) (*ledger.U
 	if err != nil {
 		return nil, err
 	}
-	w, d, err := p.receive(st, body, false)
+	w, d, err := p.receive(st, o, body, false)
 	if err != nil {
 		return nil, err
 	}

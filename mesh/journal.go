@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
@@ -106,6 +107,7 @@ func (p *Peer) publish(ctx context.Context, pos uint64, es []*ledger.Entry) erro
 	if len(es) == 0 {
 		return nil
 	}
+	began := time.Now()
 	if err := p.dir.Log().Sync(ctx, pos); err != nil {
 		if ctx.Err() == nil {
 			p.mu.Lock()
@@ -114,6 +116,7 @@ func (p *Peer) publish(ctx context.Context, pos uint64, es []*ledger.Entry) erro
 		}
 		return fmt.Errorf("mesh: %w", err)
 	}
+	p.log.Debug().Int("entries", len(es)).Uint8("first", uint8(es[0].Body.Kind())).Dur("synced", time.Since(began)).Msg("entries are durable")
 	p.mu.Lock()
 	g := p.gossip
 	for _, e := range es {

@@ -9,13 +9,14 @@ import (
 	"slices"
 
 	"github.com/fedmesh/fedmesh/mesh/ledger"
+	"github.com/fedmesh/fedmesh/mesh/store"
 	"github.com/fedmesh/fedmesh/model"
 )
 
 // madeModel is a model that this peer computed and serves. Combiners may train from it at once, but the others hear of it only with
 // the peer's word, which waits for the disk; and when the round is amended meanwhile, the replica has no word to give for the older
 // version. So the peer keeps in made.json what it served, also over a restart, and says so late (lateWords): an update that was
-// trained from it finds its base.
+// trained from it finds its base. The file need not outlive a loss of power, as the model itself does not.
 type madeModel struct {
 	Session ledger.SessionKey `json:"session"`
 	Round   uint64            `json:"round"`
@@ -30,7 +31,10 @@ type madeModel struct {
 // loadMade is called with p.mu held.
 func (p *Peer) loadMade() error {
 	var list []madeModel
-	if err := p.dir.LoadJSON("made", &list); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch err := p.dir.LoadJSON("made", &list); {
+	case errors.Is(err, store.ErrCorrupt): // after a loss of power, which takes such models too
+		p.log.Warn().Err(err).Msg("which models were served last is not known any more")
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("mesh: %w", err)
 	}
 	for _, m := range list {
@@ -49,7 +53,7 @@ func (p *Peer) noteMade(m madeModel) error {
 	p.made[m.Model] = m
 	list := p.madeModels()
 	p.mu.Unlock()
-	if err := p.dir.SaveJSON("made", list); err != nil {
+	if err := p.dir.SaveHint("made", list); err != nil {
 		return fmt.Errorf("mesh: %w", err)
 	}
 	return nil

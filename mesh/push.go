@@ -52,7 +52,7 @@ func (p *Peer) push(ctx context.Context, req api.PushRequest) (api.Receipt, erro
 		c.stream(fan)
 	}
 	alone := c.inFlight == 0
-	w, d, err := p.receive(st, fan, alone)
+	w, d, err := p.receive(st, o, fan, alone)
 	if err == nil {
 		_, err = io.Copy(io.Discard, fan) // the end of the body, for the others
 	}

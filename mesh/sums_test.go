@@ -33,13 +33,18 @@ func TestSmallSumsAreGossiped(t *testing.T) {
 			})
 			c.settles("s", round, "a", "b", "c")
 			bases = append(bases, c.session("a", "s").Model)
+			var received float64
 			for _, at := range c.running() {
 				if got := c.session(at, "s").Model; got != bases[round] {
 					t.Errorf("round %d: %s serves %s, a %s", round, at, got, bases[round])
 				}
-				if c.metric(at, "sums_total", "gossiped") != float64(round) || c.metric(at, "sums_total", "received") < float64(2*round) {
-					t.Errorf("round %d at %s: %v sums gossiped, %v received", round, at, c.metric(at, "sums_total", "gossiped"), c.metric(at, "sums_total", "received"))
+				if n := c.metric(at, "sums_total", "gossiped"); n != float64(round) {
+					t.Errorf("round %d at %s: %v sums gossiped", round, at, n)
 				}
+				received += c.metric(at, "sums_total", "received")
+			}
+			if received < float64(2*round) { // the others may take the model of the first, who can have it from two sums only
+				t.Errorf("round %d: %v sums received", round, received)
 			}
 			// What is served can be asked for and trained from, whether or not anybody has given a word for it yet.
 			for _, at := range c.running() {

@@ -14,7 +14,13 @@ const maxJSON = 4 << 20
 
 // SaveJSON writes v as the file name+".json", all or nothing, and makes it
 // durable. A name is 1 to 64 of a-z, 0-9, '-' and '_'.
-func (d *Dir) SaveJSON(name string, v any) error {
+func (d *Dir) SaveJSON(name string, v any) error { return d.saveJSON(name, v, true) }
+
+// SaveHint is SaveJSON for what may be lost: it does not wait for the disk. The file outlives the process; after a loss of power it may be
+// as it was before, or damaged.
+func (d *Dir) SaveHint(name string, v any) error { return d.saveJSON(name, v, false) }
+
+func (d *Dir) saveJSON(name string, v any, durable bool) error {
 	path, err := d.jsonPath(name)
 	if err != nil {
 		return err
@@ -37,7 +43,7 @@ func (d *Dir) SaveJSON(name string, v any) error {
 		return fmt.Errorf("store: save: %w", err)
 	}
 	_, err = f.Write(append(b, '\n'))
-	if err == nil {
+	if err == nil && durable {
 		err = d.sync(f)
 	}
 	if err != nil {
@@ -47,6 +53,9 @@ func (d *Dir) SaveJSON(name string, v any) error {
 	if err := errors.Join(f.Close(), d.fs.Rename(tmp, path)); err != nil {
 		d.discard(f, tmp)
 		return fmt.Errorf("store: save %s: %w", path, err)
+	}
+	if !durable {
+		return nil
 	}
 	return d.syncDir(d.path)
 }

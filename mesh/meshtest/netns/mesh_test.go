@@ -31,7 +31,7 @@ import (
 var (
 	netSeed  = flag.Uint64("net.seed", 0, "seed of lost packets, flapping and updates; 0: FEDMESH_TEST_SEED, else a new one")
 	netLog   = flag.String("net.log", "info", "the peers' --log-level; with -artifacts their logs stay")
-	netTrain = flag.Duration("net.train", time.Second, "how long a combiner trains")
+	netTrain = flag.Duration("net.train", 2*time.Second, "how long a combiner trains")
 )
 
 // seeded returns the test's seed, and says which it is.

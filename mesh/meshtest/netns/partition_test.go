@@ -6,6 +6,9 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,7 +47,7 @@ func TestPartition(t *testing.T) {
 	// What was under way when the cut came may be held on the other side only. A side
 	// goes on without that after this long.
 	config.LostAfter = min(config.LostAfter, api.Duration(*netCut/4))
-	s := newScene(ctx, t, 5, 2*megabyte, config, "left", "right")
+	s := newScene(ctx, t, 5, megabyte, config, "left", "right")
 	left, right := []string{"a", "b", "c"}, []string{"d", "e"}
 	l := s.work(ctx, "left", "left", 2, left...)
 	r := s.work(ctx, "right", "right", 2, right...)
@@ -87,9 +90,11 @@ func TestPartition(t *testing.T) {
 	contact := s.net.Contact(left, right)
 	var last time.Time
 	var healthy look
+	steps := milestones{}
 	s.until(ctx, "one model", 90*time.Second, func() error {
 		now := time.Now()
 		views, one := s.agreed(ctx)
+		steps.note(views, work, now)
 		if !one || !views.contain(work) {
 			return fmt.Errorf("%s", views)
 		}
@@ -99,6 +104,7 @@ func TestPartition(t *testing.T) {
 	busy = s.cpu(ctx) - busy
 	t.Logf("contact %v after healing; one model on all, of round %d, %v after contact, for %v of CPU", contact.Sub(healed).Round(time.Millisecond),
 		healthy[0].Session.ModelRound, last.Sub(contact).Round(time.Millisecond), busy.Round(time.Millisecond))
+	steps.log(t, contact)
 	if took := last.Sub(contact); took > healsWithin {
 		t.Errorf("one model on all peers %v after the first contact, want at most %v", took, healsWithin)
 	}
@@ -113,6 +119,32 @@ func TestPartition(t *testing.T) {
 	})
 	again.stop()
 	s.judge(ctx)
+}
+
+// milestones are when a peer, by its name, was first seen to know all of the work of both
+// sides, and to have a model made of it.
+type milestones map[string]*[2]time.Time
+
+func (m milestones) note(views look, work map[process.Key]bool, now time.Time) {
+	for _, v := range views {
+		if m[v.Peer] == nil {
+			m[v.Peer] = &[2]time.Time{}
+		}
+		whole := v
+		whole.Session.ModelRound = math.MaxUint64
+		for i, all := range []look{{whole}, {v}} {
+			if at := &m[v.Peer][i]; at.IsZero() && all.contain(work) {
+				*at = now
+			}
+		}
+	}
+}
+
+func (m milestones) log(t *testing.T, since time.Time) {
+	t.Helper()
+	for _, p := range slices.Sorted(maps.Keys(m)) {
+		t.Logf("%s knew all %v after contact and had a model of it %v after", p, m[p][0].Sub(since).Round(time.Millisecond), m[p][1].Sub(since).Round(time.Millisecond))
+	}
 }
 
 // cpu is how much of it all peers have used.
