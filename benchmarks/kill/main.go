@@ -31,6 +31,8 @@ func main() {
 	}
 }
 
+var errInterrupted = errors.New("kill: interrupted; what was started has been stopped")
+
 func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) (err error) {
 	c, err := parse(args, stderr)
 	if err != nil {
@@ -56,6 +58,9 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 		err = errors.Join(err, os.RemoveAll(c.dir))
 	}()
 	r, err := measure(ctx, c, args, show)
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func Parse(args []string, stderr io.Writer) (Config, error) {
 	if c.DataDir == "" {
 		return c, errors.New("reducer: --data-dir is missing")
 	}
-	c.Logger = zerolog.New(stderr).With().Timestamp().Str("self", c.Name).Logger()
+	c.Logger = zerolog.New(stderr).Level(zerolog.InfoLevel).With().Timestamp().Str("self", c.Name).Logger()
 	return c, nil
 }
 
