@@ -7,6 +7,7 @@
 //	loop          asks the replica what to do, writes and publishes its entries, starts the work it asks for
 //	exchangeLoop  anti-entropy: catches up after the start and after a stall, then with a random peer now and then
 //	repairLoop    copies updates with too few living holders, deletes what is final
+//	scrubLoop     reads what is on the disk, slowly, and has what is damaged fetched again
 //
 // # What an acknowledgement means
 //
@@ -18,7 +19,19 @@
 //
 // All admitted entries, the own and the others', are records of one log in the order of their admission, so syncing an own entry
 // syncs what it names. Own entries are shown to nobody, and counted in no vector that leaves the peer, before they are durable.
-// A peer gives its word for a model (RoundComputed) when the model is durable and what it was computed from is here.
+// A peer gives its word for a model (RoundComputed) when the model, its server state, and what it has of the updates and bases that it was
+// computed from are durable. It serves the model before: what it served is noted in made.json, which outlives the process.
+//
+// # Bytes that move
+//
+// A push is read once: one pass hashes, checks and writes it, and sends it on to the other holders; npz is converted on the way. A round is
+// summed from the updates that are here and, for those that are not, from exact sums that holders compute on request or gossip
+// at their seal, so that no peer needs every update. Strategies that compare updates fetch them.
+//
+// # Noise
+//
+// Sessions with differential privacy draw their noise from Config.Secret, which all peers of a mesh share; peers with different ones do
+// not go together. SessionInfo.Privacy adds up what the published models cost.
 //
 // # Concurrency
 //
