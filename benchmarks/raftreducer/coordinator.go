@@ -16,7 +16,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
 
 	"github.com/fedmesh/fedmesh/benchmarks/kill/raftctl"
 	"github.com/fedmesh/fedmesh/benchmarks/kill/reducer"
@@ -25,6 +26,8 @@ import (
 const (
 	again       = 20 * time.Millisecond // until something that failed is tried again
 	oneProposal = 3 * time.Second       // for one attempt
+
+	cachedEntries = 512 // of the log in memory, as in Consul
 )
 
 var errNoLeader = errors.New("raftreducer: there is no leader just now")
@@ -34,7 +37,7 @@ type coordinator struct {
 	self   raftctl.Server
 	node   *reducer.Node
 	raft   *raft.Raft
-	log    *wal.WAL
+	log    *raftboltdb.BoltStore
 	trans  *raft.NetworkTransport
 	client *http.Client
 	leads  atomic.Bool   // leader, and has applied what was decided before
@@ -57,8 +60,15 @@ func newCoordinator(c reducer.Config, node *reducer.Node, stderr io.Writer) (_ *
 			MaxIdleConnsPerHost: 16, ExpectContinueTimeout: time.Second, ResponseHeaderTimeout: 5 * time.Second,
 		}},
 	}
-	if co.log, err = wal.Open(dir); err != nil {
+	// As Consul does: the list of free pages is made again at the start, so that
+	// it need not be written with every entry.
+	co.log, err = raftboltdb.New(raftboltdb.Options{Path: filepath.Join(dir, "raft.db"), BoltOptions: &bbolt.Options{NoFreelistSync: true}})
+	if err != nil {
 		return nil, fmt.Errorf("raftreducer: log: %w", err)
+	}
+	logs, err := raft.NewLogCache(cachedEntries, co.log)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("raftreducer: log: %w", err), co.log.Close())
 	}
 	snapshots, err := raft.NewFileSnapshotStore(dir, 2, stderr)
 	if err != nil {
@@ -70,7 +80,7 @@ func newCoordinator(c reducer.Config, node *reducer.Node, stderr io.Writer) (_ *
 	}
 	config := raft.DefaultConfig()
 	config.LocalID, config.LogOutput, config.LogLevel = raft.ServerID(c.Listen), stderr, "WARN"
-	co.raft, err = raft.NewRaft(config, fsm{node}, co.log, co.log, snapshots, co.trans)
+	co.raft, err = raft.NewRaft(config, fsm{node}, logs, co.log, snapshots, co.trans)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("raftreducer: %w", err), co.trans.Close(), co.log.Close())
 	}

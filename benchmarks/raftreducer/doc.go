@@ -1,7 +1,9 @@
 // Command raftreducer is a reducer of several processes under Raft, to compare
-// fedmesh with: hashicorp/raft with its write-ahead log, hashicorp/raft-wal, and
-// its default settings (heartbeat and election timeout 1 s, leader lease 500 ms,
-// commit timeout 50 ms, a snapshot when 8,192 entries are behind the last).
+// fedmesh with: hashicorp/raft with its default settings (heartbeat and election
+// timeout 1 s, leader lease 500 ms, commit timeout 50 ms, a snapshot when 8,192
+// entries are behind the last), and its log in hashicorp/raft-boltdb, set up as in
+// Consul. (hashicorp/raft-wal 0.4.0 cannot open its log again when a process is
+// killed after the log's end was taken back: its issue 31.)
 //
 // A combiner pushes to any process. That one stores the model, brings it to as
 // many others as make a majority, the leader first, and then has the leader put
@@ -13,7 +15,7 @@
 // leader has all entries, and models from whoever has them.
 //
 // As in fedmesh with --fsync auto, what a majority holds of models waits for no
-// disk; the log is synced as raft-wal does.
+// disk; the log is synced as raft-boltdb does.
 //
 // It takes the flags of `fedmesh node`, and is told once, over raftctl.Path, who
 // the servers are.
