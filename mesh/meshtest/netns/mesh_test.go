@@ -31,7 +31,7 @@ import (
 var (
 	netSeed  = flag.Uint64("net.seed", 0, "seed of lost packets, flapping and updates; 0: FEDMESH_TEST_SEED, else a new one")
 	netLog   = flag.String("net.log", "info", "the peers' --log-level; with -artifacts their logs stay")
-	netTrain = flag.Duration("net.train", 2*time.Second, "how long a combiner trains")
+	netTrain = flag.Duration("net.train", 2*time.Second, "how long a combiner of TestPartition trains")
 )
 
 // seeded returns the test's seed, and says which it is.
@@ -252,15 +252,18 @@ type combiners struct {
 	cancel  context.CancelFunc
 }
 
+// training is how long a combiner trains where it does not matter.
+const training = 300 * time.Millisecond
+
 // work starts combiners on a host, which know only some of the peers. Their names
 // begin with the given one.
-func (s *scene) work(ctx context.Context, name, host string, n int, peers ...string) *combiners {
+func (s *scene) work(ctx context.Context, name, host string, n int, train time.Duration, peers ...string) *combiners {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
 	w := &combiners{cancel: cancel}
 	for i := range n {
 		c := s.dial(host, peers, uint64(i)+1)
-		w.done.Go(func() { s.combine(ctx, w, name+strconv.Itoa(i), c) })
+		w.done.Go(func() { s.combine(ctx, w, name+strconv.Itoa(i), train, c) })
 	}
 	s.t.Cleanup(func() {
 		w.cancel()
@@ -277,7 +280,7 @@ func (w *combiners) stop() {
 
 // combine takes the newest model, trains, pushes an update made from it, waits for the
 // next model for a second at most, and so on. It never gives an update up.
-func (s *scene) combine(ctx context.Context, w *combiners, name string, c *api.Client) {
+func (s *scene) combine(ctx context.Context, w *combiners, name string, train time.Duration, c *api.Client) {
 	after := ""
 	for n := 1; !w.stopped.Load(); {
 		info, err := c.Pull(ctx, s.session, api.PullOptions{After: after, Wait: time.Second}, io.Discard)
@@ -293,7 +296,7 @@ func (s *scene) combine(ctx context.Context, w *combiners, name string, c *api.C
 		id := strconv.Itoa(n)
 		update := s.update(name, id)
 		select {
-		case <-time.After(*netTrain):
+		case <-time.After(train):
 		case <-ctx.Done():
 			return
 		}
@@ -337,7 +340,7 @@ func (s *scene) acknowledged(prefix string) int {
 // was final once must stay as it was.
 func (s *scene) watchFinals(ctx context.Context) {
 	defer close(s.watched)
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		for _, p := range s.peers {

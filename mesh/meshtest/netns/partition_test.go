@@ -6,9 +6,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"maps"
-	"math"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -49,8 +46,8 @@ func TestPartition(t *testing.T) {
 	config.LostAfter = min(config.LostAfter, api.Duration(*netCut/4))
 	s := newScene(ctx, t, 5, megabyte, config, "left", "right")
 	left, right := []string{"a", "b", "c"}, []string{"d", "e"}
-	l := s.work(ctx, "left", "left", 2, left...)
-	r := s.work(ctx, "right", "right", 2, right...)
+	l := s.work(ctx, "left", "left", 2, *netTrain, left...)
+	r := s.work(ctx, "right", "right", 2, *netTrain, right...)
 	s.until(ctx, "final rounds before the cut", 30*time.Second, func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -72,7 +69,8 @@ func TestPartition(t *testing.T) {
 			t.Errorf("the %s side stood still", side)
 		}
 	}
-	apart, one := s.agreed(ctx)
+	_, one := s.agreed(ctx)
+	apart := s.rounds(ctx)
 	work := apart.computed()
 	if one || apart.contain(work) {
 		t.Error("the two sides have one model while they are cut apart")
@@ -90,11 +88,9 @@ func TestPartition(t *testing.T) {
 	contact := s.net.Contact(left, right)
 	var last time.Time
 	var healthy look
-	steps := milestones{}
 	s.until(ctx, "one model", 90*time.Second, func() error {
 		now := time.Now()
 		views, one := s.agreed(ctx)
-		steps.note(views, work, now)
 		if !one || !views.contain(work) {
 			return fmt.Errorf("%s", views)
 		}
@@ -104,13 +100,12 @@ func TestPartition(t *testing.T) {
 	busy = s.cpu(ctx) - busy
 	t.Logf("contact %v after healing; one model on all, of round %d, %v after contact, for %v of CPU", contact.Sub(healed).Round(time.Millisecond),
 		healthy[0].Session.ModelRound, last.Sub(contact).Round(time.Millisecond), busy.Round(time.Millisecond))
-	steps.log(t, contact)
 	if took := last.Sub(contact); took > healsWithin {
 		t.Errorf("one model on all peers %v after the first contact, want at most %v", took, healsWithin)
 	}
 
 	// And then they train on together.
-	again := s.work(ctx, "again", client, 2, s.peers...)
+	again := s.work(ctx, "again", client, 2, training, s.peers...)
 	s.until(ctx, "updates after healing", 30*time.Second, func() error {
 		if n := s.acknowledged("again"); n < 6 {
 			return fmt.Errorf("%d", n)
@@ -119,32 +114,6 @@ func TestPartition(t *testing.T) {
 	})
 	again.stop()
 	s.judge(ctx)
-}
-
-// milestones are when a peer, by its name, was first seen to know all of the work of both
-// sides, and to have a model made of it.
-type milestones map[string]*[2]time.Time
-
-func (m milestones) note(views look, work map[process.Key]bool, now time.Time) {
-	for _, v := range views {
-		if m[v.Peer] == nil {
-			m[v.Peer] = &[2]time.Time{}
-		}
-		whole := v
-		whole.Session.ModelRound = math.MaxUint64
-		for i, all := range []look{{whole}, {v}} {
-			if at := &m[v.Peer][i]; at.IsZero() && all.contain(work) {
-				*at = now
-			}
-		}
-	}
-}
-
-func (m milestones) log(t *testing.T, since time.Time) {
-	t.Helper()
-	for _, p := range slices.Sorted(maps.Keys(m)) {
-		t.Logf("%s knew all %v after contact and had a model of it %v after", p, m[p][0].Sub(since).Round(time.Millisecond), m[p][1].Sub(since).Round(time.Millisecond))
-	}
 }
 
 // cpu is how much of it all peers have used.
@@ -172,27 +141,39 @@ func (l look) String() string {
 	return b.String()
 }
 
-// agreed asks all peers at once and tells whether they serve the same model of the same round.
+// agreed asks all peers at once and tells whether they serve the same model of the same
+// round. Rounds are listed only when they do: lists are long, and the peers have other work.
 func (s *scene) agreed(ctx context.Context) (look, bool) {
 	s.t.Helper()
-	views := make(look, len(s.peers))
-	var asked sync.WaitGroup
-	for i, name := range s.peers {
-		asked.Go(func() {
-			v, c := process.View{Peer: name}, s.one[name]
-			if v.Session, v.Err = c.Session(ctx, s.session); v.Err == nil {
-				v.Rounds, v.Err = process.AllRounds(ctx, c, s.session)
-			}
-			views[i] = v
-		})
-	}
-	asked.Wait()
+	views := s.look(func(v *process.View, c *api.Client) {
+		v.Session, v.Err = c.Session(ctx, s.session)
+	})
 	for _, v := range views {
 		if v.Err != nil || v.Session.Model != views[0].Session.Model || v.Session.ModelRound != views[0].Session.ModelRound {
 			return views, false
 		}
 	}
-	return views, true
+	return s.rounds(ctx), true
+}
+
+// rounds asks all peers at once for their rounds.
+func (s *scene) rounds(ctx context.Context) look {
+	return s.look(func(v *process.View, c *api.Client) {
+		if v.Session, v.Err = c.Session(ctx, s.session); v.Err == nil {
+			v.Rounds, v.Err = process.AllRounds(ctx, c, s.session)
+		}
+	})
+}
+
+func (s *scene) look(ask func(v *process.View, c *api.Client)) look {
+	views := make(look, len(s.peers))
+	var asked sync.WaitGroup
+	for i, name := range s.peers {
+		views[i].Peer = name
+		asked.Go(func() { ask(&views[i], s.one[name]) })
+	}
+	asked.Wait()
+	return views
 }
 
 // computed are the updates in rounds of which some peer has a model.

@@ -128,7 +128,7 @@ func TestUploadsThatDoNotEnd(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	s := newScene(ctx, t, 3, 2*megabyte, sessionConfig(), "slow", "gone")
-	w := s.work(ctx, "c", client, 2, s.peers...)
+	w := s.work(ctx, "c", client, 2, training, s.peers...)
 	s.progress(ctx, 2, 4, 30*time.Second)
 
 	before := map[string]held{}
