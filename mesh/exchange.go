@@ -78,6 +78,7 @@ func (p *Peer) serveEntries(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
+	p.answers(caller)
 	p.mu.Lock()
 	mine := p.visible()
 	p.remember(caller, theirs)

@@ -45,6 +45,7 @@ type cluster struct {
 
 	mu      sync.Mutex
 	refused map[string]bool // blobs that no peer hands out
+	untold  map[string]bool // peers that nobody can exchange entries with, unless they begin
 	asked   map[string]int  // requests between peers by the first part of their path, "entries" and so on
 }
 
@@ -64,7 +65,7 @@ func bubble(t *testing.T, f func(t *testing.T, c *cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{
 			t: t, net: meshtest.NewNetwork(1), dir: dir, nodes: map[string]*node{}, files: map[string][]byte{},
-			refused: map[string]bool{}, asked: map[string]int{},
+			refused: map[string]bool{}, untold: map[string]bool{}, asked: map[string]int{},
 		}
 		dial := c.dialer("client")
 		client, err := api.NewClient([]string{"a:80"}, api.ClientOptions{Passes: 1, DialContext: dial, ResponseTimeout: 2 * time.Minute})
@@ -124,7 +125,7 @@ func (c *cluster) create(name, dir string) (*node, error) {
 	}
 	server := api.NewServer(n.peer, api.ServerOptions{})
 	mux := http.NewServeMux()
-	mux.Handle("/v1/peer/", c.watch(n.peer.PeerHandler()))
+	mux.Handle("/v1/peer/", c.watch(name, n.peer.PeerHandler()))
 	mux.Handle("/", server)
 	n.http = server.HTTPServer(mux)
 	go func() {
@@ -222,12 +223,12 @@ func (c *cluster) eventually(within time.Duration, check func() error) {
 }
 
 // watch counts what peers ask of each other, and refuses what the test wants refused.
-func (c *cluster) watch(h http.Handler) http.Handler {
+func (c *cluster) watch(name string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		what, arg, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/peer/"), "/")
 		c.mu.Lock()
 		c.asked[what]++
-		refused := what == "blobs" && c.refused[arg]
+		refused := what == "blobs" && c.refused[arg] || what == "entries" && c.untold[name]
 		c.mu.Unlock()
 		if refused {
 			http.Error(w, "refused by the test", http.StatusNotFound)

@@ -69,6 +69,7 @@ func (p *Peer) tick() time.Duration {
 	p.report()
 	now := p.now()
 	p.mu.Unlock()
+	p.lookAfter(ready.Awaited)
 	if err := p.publish(p.ctx, pos, ready.Entries); err != nil && p.ctx.Err() == nil {
 		p.log.Error().Err(err).Msg("decisions could not be made durable")
 	}

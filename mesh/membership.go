@@ -135,6 +135,7 @@ func (p *Peer) look() {
 	if p.gossip == nil {
 		return
 	}
+	p.expire()
 	before := p.members
 	p.members = map[ledger.LogID]member{}
 	var alive []ledger.LogID
@@ -153,7 +154,7 @@ func (p *Peer) look() {
 		}
 		log, now := about.Log, member{name: m.Name, api: about.API, alive: m.State == gossip.Alive, left: m.State == gossip.Left}
 		p.members[log] = now
-		if now.alive {
+		if _, refused := p.refused[log]; now.alive && !refused {
 			alive = append(alive, log)
 		}
 		if was := before[log]; was.alive != now.alive || was.left != now.left {
@@ -174,11 +175,11 @@ type target struct {
 	api  string
 }
 
-// living returns the other peers that gossip takes for alive, ascending by log. It is called with p.mu held.
+// living returns the other peers that gossip takes for alive and that refused no connection, ascending by log. It is called with p.mu held.
 func (p *Peer) living() []target {
 	var out []target
 	for log, m := range p.members {
-		if m.alive {
+		if _, refused := p.refused[log]; m.alive && !refused {
 			out = append(out, target{log: log, name: m.name, api: m.api})
 		}
 	}
@@ -197,7 +198,8 @@ func (p *Peer) others() []target {
 func (p *Peer) among(logs []ledger.LogID) []target {
 	var out []target
 	for _, log := range logs {
-		if m, ok := p.members[log]; ok && m.alive {
+		_, refused := p.refused[log]
+		if m, ok := p.members[log]; ok && m.alive && !refused {
 			out = append(out, target{log: log, name: m.name, api: m.api})
 		}
 	}

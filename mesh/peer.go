@@ -48,6 +48,9 @@ type Peer struct {
 	broken   error  // why this peer must not take part any more
 	leaving  bool
 	members  map[ledger.LogID]member        // as gossip sees them now, this peer excluded
+	refused  map[ledger.LogID]time.Time     // until when those are taken for dead whose machine refused a connection
+	asked    map[ledger.LogID]time.Time     // when those were last looked after whose seals are waited for
+	slow     map[ledger.LogID]time.Time     // until when those are not asked for sums who left a request for one unanswered
 	vectors  map[ledger.LogID]ledger.Vector // as others last told them
 	urgent   map[ledger.LogID]bool          // peers that are known to hold more
 	sessions map[ledger.SessionKey]*session
@@ -73,7 +76,7 @@ func New(cfg Config) (*Peer, error) {
 	p := &Peer{
 		cfg: cfg, log: cfg.Logger, dir: dir, buffers: newBuffers(), started: time.Now(), events: newEvents(),
 		kick: make(chan struct{}, 1), hurry: make(chan struct{}, 1), left: make(chan struct{}), changed: make(chan struct{}),
-		members: map[ledger.LogID]member{}, vectors: map[ledger.LogID]ledger.Vector{}, urgent: map[ledger.LogID]bool{}, sessions: map[ledger.SessionKey]*session{},
+		members: map[ledger.LogID]member{}, refused: map[ledger.LogID]time.Time{}, slow: map[ledger.LogID]time.Time{}, asked: map[ledger.LogID]time.Time{}, vectors: map[ledger.LogID]ledger.Vector{}, urgent: map[ledger.LogID]bool{}, sessions: map[ledger.SessionKey]*session{},
 		fetching: map[model.Digest]chan struct{}{}, syncing: map[model.Digest]bool{}, pins: map[model.Digest]int{}, accepted: map[ledger.SessionKey]map[ledger.Key]bool{},
 		partials: map[ledger.SessionKey][]partial{}, made: map[model.Digest]madeModel{},
 	}

@@ -253,6 +253,9 @@ func TestBaseIsFetched(t *testing.T) {
 		for _, other := range []string{"a", "b"} {
 			c.net.SetPair("c", other, meshtest.Link{Loss: 1}) // of datagrams: streams pass
 		}
+		c.mu.Lock()
+		c.untold["c"] = true
+		c.mu.Unlock()
 		c.push("a", "s", weighted("x", 1), file(8))
 		c.settles("s", 1, "a", "b")
 		base := c.session("a", "s").Model
@@ -263,6 +266,9 @@ func TestBaseIsFetched(t *testing.T) {
 		if r.BaseRound != 1 || r.Base != base || !c.holds("c", base) {
 			t.Errorf("the base of %+v is of round 1", r)
 		}
+		c.mu.Lock()
+		clear(c.untold)
+		c.mu.Unlock()
 		c.close("c", "s")
 		c.counted("s", c.agree("s"))
 	})

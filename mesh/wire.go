@@ -145,10 +145,14 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) && op.Op == "dial" {
+			if ctx.Err() == nil {
+				p.refuses(t.log)
+			}
 			err = fmt.Errorf("%w: %w", errGone, err)
 		}
 		return fail(fmt.Errorf("mesh: %s: %w", t.name, err))
 	}
+	p.answers(t.log)
 	resp.Body = &stallReader{ReadCloser: resp.Body, watch: watch, after: p.cfg.StallAfter, cancel: cancel}
 	if resp.StatusCode/100 == 2 {
 		return resp, nil

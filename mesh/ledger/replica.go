@@ -49,6 +49,7 @@ type accounted struct {
 type Ready struct {
 	Entries []*Entry // appended by this Tick, in order
 	Work    []Work   // by session key
+	Awaited []LogID  // peers whose seals are waited for: see whether they live, and whether they have sealed already
 	Wake    Time     // when to call Tick again at the latest, if WakeSet
 	WakeSet bool
 }

@@ -90,13 +90,18 @@ func (r *Replica) settled(s *Session, ls *local, n uint64, now Time) bool {
 	if n < s.Open()-1 || len(s.ComputedBy(n)) > 0 {
 		return true
 	}
-	all := true
+	return len(r.awaited(s, n)) == 0 || now >= ls.sealed[n]+s.opened.Config.SettleTimeout
+}
+
+// awaited returns the members that are taken for alive and have not sealed a round.
+func (r *Replica) awaited(s *Session, n uint64) []LogID {
+	var out []LogID
 	for _, m := range s.rounds[n].members {
 		if r.Alive(m) && s.Speaks(m, n) && !s.Sealed(m, n) && !r.ledger.peers.hasLeft(m, nil) {
-			all = false
+			out = append(out, m)
 		}
 	}
-	return all || now >= ls.sealed[n]+s.opened.Config.SettleTimeout
+	return out
 }
 
 // maxSkip bounds the rounds in one RoundsSkipped.
@@ -280,6 +285,7 @@ func (r *Replica) work(s *Session, ls *local, now Time, ready *Ready) (Work, boo
 	}
 	if !r.settled(s, ls, next, now) {
 		ready.wake(ls.sealed[next] + s.opened.Config.SettleTimeout)
+		ready.Awaited = append(ready.Awaited, r.awaited(s, next)...)
 		return w, false
 	}
 	if !r.mayCompute(s, next) {
