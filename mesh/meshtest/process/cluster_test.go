@@ -174,8 +174,8 @@ func TestReadyEndsWithItsContext(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	_, err := process.NewCluster(process.Options{N: 27})
-	for _, want := range []string{"binary", "27", "folder"} {
+	_, err := process.NewCluster(process.Options{N: 27, Hosts: make([]process.Host, 2)})
+	for _, want := range []string{"binary", "27", "folder", "2 hosts"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want it to name %q", err, want)
 		}
