@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/ledger"
@@ -231,6 +232,11 @@ func (p *Peer) exchangeSoon(log ledger.LogID) {
 	if !alive {
 		return
 	}
+	p.hasten()
+}
+
+// hasten wakes exchangeLoop.
+func (p *Peer) hasten() {
 	select {
 	case p.hurry <- struct{}{}:
 	default:
@@ -260,11 +266,11 @@ func (p *Peer) exchangeLoop() {
 		case !synced:
 			p.catchUp(all, alone)
 		case len(all) > 0 && len(urgent) == 0:
-			p.tryExchange(all[rand.IntN(len(all))])
+			p.exchangeAside(all[rand.IntN(len(all))])
 		default:
 			for _, t := range all {
 				if urgent[t.log] {
-					p.tryExchange(t)
+					p.exchangeAside(t)
 				}
 			}
 		}
@@ -290,12 +296,40 @@ func (p *Peer) tryExchange(t target) bool {
 	return err == nil
 }
 
+// exchangeAside exchanges with a peer in a goroutine of its own, so that one that hangs keeps no other waiting. One exchange with a peer
+// runs at a time; whoever asks for another meanwhile has it after.
+func (p *Peer) exchangeAside(t target) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.exchanging[t.log] {
+		p.urgent[t.log] = true
+		return
+	}
+	p.exchanging[t.log] = true
+	p.wg.Go(func() {
+		p.tryExchange(t)
+		p.mu.Lock()
+		delete(p.exchanging, t.log)
+		again := p.urgent[t.log]
+		p.mu.Unlock()
+		if again {
+			p.hasten()
+		}
+	})
+}
+
 // catchUp exchanges with everybody in reach and then lets the peer take part. Nobody in reach counts as everybody once the time
 // for looking has passed: availability first.
 func (p *Peer) catchUp(all []target, alone time.Time) {
 	reached := 0
-	for _, t := range all {
-		if p.tryExchange(t) {
+	var wg sync.WaitGroup
+	answers := make([]bool, len(all))
+	for i, t := range all {
+		wg.Go(func() { answers[i] = p.tryExchange(t) })
+	}
+	wg.Wait()
+	for _, ok := range answers {
+		if ok {
 			reached++
 		}
 	}

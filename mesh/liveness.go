@@ -13,7 +13,7 @@ const (
 	refusedFor = time.Second
 	slowFor    = 10 * time.Second
 	askEvery   = 100 * time.Millisecond
-	firstByte  = 2 * time.Second // in which the answer to a request for a sum must begin
+	firstByte  = 2 * time.Second // in which the answer must begin to a request for entries, a file or a sum
 )
 
 // refuses notes that a peer cannot be connected to.
@@ -60,6 +60,32 @@ func (p *Peer) lookAfter(logs []ledger.LogID) {
 			p.exchangeSoon(log)
 		}
 	}
+}
+
+// whileAlive has stop called when a peer is found to be dead, unless release is called before.
+func (p *Peer) whileAlive(log ledger.LogID, stop func()) (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	calls := p.calls[log]
+	if calls == nil {
+		calls = map[*func()]bool{}
+		p.calls[log] = calls
+	}
+	key := &stop
+	calls[key] = true
+	return func() {
+		p.mu.Lock()
+		delete(calls, key)
+		p.mu.Unlock()
+	}
+}
+
+// breakOff ends all calls to a peer. It is called with p.mu held.
+func (p *Peer) breakOff(log ledger.LogID) {
+	for stop := range p.calls[log] {
+		(*stop)()
+	}
+	delete(p.calls, log)
 }
 
 // expire forgets whom there is no reason to avoid any longer. It is called with p.mu held.

@@ -40,10 +40,7 @@ func (p *Peer) stalled(d time.Duration) {
 	p.replica.SetSynced(false)
 	p.mu.Unlock()
 	p.log.Warn().Dur("late", d).Msg("this peer stood still; it catches up before it goes on")
-	select {
-	case p.hurry <- struct{}{}:
-	default:
-	}
+	p.hasten()
 }
 
 // tick makes the decisions that are due, starts the work they ask for, and returns when to look again at the latest.

@@ -138,7 +138,7 @@ func (p *Peer) look() {
 	p.expire()
 	before := p.members
 	p.members = map[ledger.LogID]member{}
-	var alive []ledger.LogID
+	var alive, back []ledger.LogID
 	for _, m := range p.gossip.Members() {
 		if m.Name == p.cfg.Name {
 			continue
@@ -158,12 +158,24 @@ func (p *Peer) look() {
 			alive = append(alive, log)
 		}
 		if was := before[log]; was.alive != now.alive || was.left != now.left {
+			p.http.CloseIdleConnections() // those to it may be dead, or asleep between retransmissions
+			if now.alive {
+				back = append(back, log)
+			} else {
+				p.breakOff(log)
+			}
 			p.events.peer(now)
 			p.log.Info().Str("peer", now.name).Str("state", string(m.State)).Msg("a peer changed")
 		}
 	}
 	slices.SortFunc(alive, ledger.LogID.Compare)
 	p.replica.SetAlive(alive)
+	for _, log := range back {
+		p.urgent[log] = true
+	}
+	if len(back) > 0 {
+		p.hasten()
+	}
 	p.notify()
 	p.wake()
 }

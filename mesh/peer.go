@@ -39,29 +39,31 @@ type Peer struct {
 
 	notes sync.Mutex // held while made.json is written
 
-	mu       sync.Mutex
-	replica  *ledger.Replica
-	self     ledger.LogID
-	own      uint64 // own entries that are durable: others may see them
-	synced   bool   // vectors were exchanged since the start or the last stall
-	joined   bool   // settleIn is done: entries may be appended
-	broken   error  // why this peer must not take part any more
-	leaving  bool
-	members  map[ledger.LogID]member        // as gossip sees them now, this peer excluded
-	refused  map[ledger.LogID]time.Time     // until when those are taken for dead whose machine refused a connection
-	asked    map[ledger.LogID]time.Time     // when those were last looked after whose seals are waited for
-	slow     map[ledger.LogID]time.Time     // until when those are not asked for sums who left a request for one unanswered
-	vectors  map[ledger.LogID]ledger.Vector // as others last told them
-	urgent   map[ledger.LogID]bool          // peers that are known to hold more
-	sessions map[ledger.SessionKey]*session
-	fetching map[model.Digest]chan struct{}            // closed when the fetch ends
-	syncing  map[model.Digest]bool                     // models on their way to the disk
-	made     map[model.Digest]madeModel                // models served here that the ledger does not know yet
-	reserved int64                                     // bytes of updates that are arriving
-	pins     map[model.Digest]int                      // blobs that must stay though nothing in the ledger names them yet
-	accepted map[ledger.SessionKey]map[ledger.Key]bool // updates that a combiner pushed to this very peer
-	partials map[ledger.SessionKey][]partial           // sum states that others gossiped, for rounds not computed yet
-	changed  chan struct{}                             // closed and replaced when derived state may have changed
+	mu         sync.Mutex
+	replica    *ledger.Replica
+	self       ledger.LogID
+	own        uint64 // own entries that are durable: others may see them
+	synced     bool   // vectors were exchanged since the start or the last stall
+	joined     bool   // settleIn is done: entries may be appended
+	broken     error  // why this peer must not take part any more
+	leaving    bool
+	members    map[ledger.LogID]member           // as gossip sees them now, this peer excluded
+	refused    map[ledger.LogID]time.Time        // until when those are taken for dead whose machine refused a connection
+	calls      map[ledger.LogID]map[*func()]bool // what ends the calls under way
+	asked      map[ledger.LogID]time.Time        // when those were last looked after whose seals are waited for
+	slow       map[ledger.LogID]time.Time        // until when those are not asked for sums who left a request for one unanswered
+	vectors    map[ledger.LogID]ledger.Vector    // as others last told them
+	urgent     map[ledger.LogID]bool             // peers that are known to hold more
+	exchanging map[ledger.LogID]bool             // peers that entries are being exchanged with
+	sessions   map[ledger.SessionKey]*session
+	fetching   map[model.Digest]chan struct{}            // closed when the fetch ends
+	syncing    map[model.Digest]bool                     // models on their way to the disk
+	made       map[model.Digest]madeModel                // models served here that the ledger does not know yet
+	reserved   int64                                     // bytes of updates that are arriving
+	pins       map[model.Digest]int                      // blobs that must stay though nothing in the ledger names them yet
+	accepted   map[ledger.SessionKey]map[ledger.Key]bool // updates that a combiner pushed to this very peer
+	partials   map[ledger.SessionKey][]partial           // sum states that others gossiped, for rounds not computed yet
+	changed    chan struct{}                             // closed and replaced when derived state may have changed
 }
 
 // New opens the data directory and returns a peer that has not started. The caller must Close it.
@@ -76,7 +78,7 @@ func New(cfg Config) (*Peer, error) {
 	p := &Peer{
 		cfg: cfg, log: cfg.Logger, dir: dir, buffers: newBuffers(), started: time.Now(), events: newEvents(),
 		kick: make(chan struct{}, 1), hurry: make(chan struct{}, 1), left: make(chan struct{}), changed: make(chan struct{}),
-		members: map[ledger.LogID]member{}, refused: map[ledger.LogID]time.Time{}, slow: map[ledger.LogID]time.Time{}, asked: map[ledger.LogID]time.Time{}, vectors: map[ledger.LogID]ledger.Vector{}, urgent: map[ledger.LogID]bool{}, sessions: map[ledger.SessionKey]*session{},
+		members: map[ledger.LogID]member{}, refused: map[ledger.LogID]time.Time{}, slow: map[ledger.LogID]time.Time{}, asked: map[ledger.LogID]time.Time{}, calls: map[ledger.LogID]map[*func()]bool{}, exchanging: map[ledger.LogID]bool{}, vectors: map[ledger.LogID]ledger.Vector{}, urgent: map[ledger.LogID]bool{}, sessions: map[ledger.SessionKey]*session{},
 		fetching: map[model.Digest]chan struct{}{}, syncing: map[model.Digest]bool{}, pins: map[model.Digest]int{}, accepted: map[ledger.SessionKey]map[ledger.Key]bool{},
 		partials: map[ledger.SessionKey][]partial{}, made: map[model.Digest]madeModel{},
 	}

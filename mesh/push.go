@@ -61,6 +61,7 @@ func (p *Peer) push(ctx context.Context, req api.PushRequest) (api.Receipt, erro
 	var duplicate bool
 	if err == nil {
 		defer w.Abort()
+		p.accept(o, d)
 		known, duplicate, err = p.hold(ctx, w, o.update(d, st.spec.Layout().Size()), alone)
 	}
 	if err == nil {
@@ -156,14 +157,25 @@ func (p *Peer) findBase(ctx context.Context, s *ledger.Session, d model.Digest) 
 	return round, nil
 }
 
+// accept notes that a combiner pushed an update to this very peer, before anybody hears of it: the peer's seal may follow at once, and with it
+// the sum of what it accepted.
+func (p *Peer) accept(o offer, d model.Digest) {
+	key := ledger.Key{Combiner: o.Combiner, ID: o.ID}
+	if key.ID == "" {
+		key.ID = d.String()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.accepted[o.Session] == nil {
+		p.accepted[o.Session] = map[ledger.Key]bool{}
+	}
+	p.accepted[o.Session][key] = true
+}
+
 // receipt tells who holds an update that was just accepted.
 func (p *Peer) receipt(u *ledger.UpdateHeld, copied []target, duplicate bool) api.Receipt {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.accepted[u.Session] == nil {
-		p.accepted[u.Session] = map[ledger.Key]bool{}
-	}
-	p.accepted[u.Session][u.Key()] = true
 	s := p.replica.Ledger().Session(u.Session)
 	logs := []ledger.LogID{p.self}
 	for _, t := range copied {

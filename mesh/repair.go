@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -147,6 +148,10 @@ func (p *Peer) collect() {
 	defer p.mu.Unlock()
 	if !p.synced {
 		return
+	}
+	for session, keys := range p.accepted {
+		s := p.replica.Ledger().Session(session)
+		maps.DeleteFunc(keys, func(key ledger.Key, _ bool) bool { return s == nil || isFinal(s, key) })
 	}
 	needed := p.needed()
 	for _, d := range p.dir.Blobs().List() {

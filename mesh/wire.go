@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -121,10 +122,16 @@ func refuse(w http.ResponseWriter, status int, err error) {
 var errGone = errors.New("peer not reached")
 
 // call sends a request to another peer and returns its answer, 2xx, whose body the caller drains or closes. A *api.Problem in
-// the answer becomes the error. Reading the body fails when no byte arrives for Config.StallAfter.
+// the answer becomes the error. Reading the body fails when no byte arrives for Config.StallAfter, and everything when the peer
+// is found to be dead.
 func (p *Peer) call(ctx context.Context, method string, t target, path string, body io.Reader, edit func(*http.Request)) (*http.Response, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	watch := time.AfterFunc(p.cfg.StallAfter, cancel)
+	ctx, cancelCall := context.WithCancel(ctx)
+	release := p.whileAlive(t.log, cancelCall)
+	cancel := func() {
+		release()
+		cancelCall()
+	}
+	watch := time.AfterFunc(p.patience(path), cancelCall)
 	fail := func(err error) (*http.Response, error) {
 		watch.Stop()
 		cancel()
@@ -153,6 +160,7 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 		return fail(fmt.Errorf("mesh: %s: %w", t.name, err))
 	}
 	p.answers(t.log)
+	watch.Reset(p.cfg.StallAfter)
 	resp.Body = &stallReader{ReadCloser: resp.Body, watch: watch, after: p.cfg.StallAfter, cancel: cancel}
 	if resp.StatusCode/100 == 2 {
 		return resp, nil
@@ -164,6 +172,14 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 		problem = *api.NewProblem("peer", resp.StatusCode, resp.Status, resp.Status)
 	}
 	return nil, fmt.Errorf("mesh: %s: %w", t.name, &problem)
+}
+
+// patience is how long a request may go without an answer. Entries and files are at hand, other answers take work.
+func (p *Peer) patience(path string) time.Duration {
+	if path == "entries" || strings.HasPrefix(path, "blobs/") {
+		return min(firstByte, p.cfg.StallAfter)
+	}
+	return p.cfg.StallAfter
 }
 
 // watched is a request body that keeps the stall timer of its call from firing while it is read.
