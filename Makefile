@@ -23,10 +23,10 @@ FUZZTIME ?= 30s
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-net vet race process nested tools lint fmt fuzz sim bench bench-peers bench-kill cover clean
+.PHONY: help run build test test-net vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill cover clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/fedmesh
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/fedmesh ./cmd/fedmesh
@@ -81,8 +81,11 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 	  done; \
 	done
 
-bench: build ## throughput of one peer and of three, as ratios
+bench: bench-kernels build ## the loops of the sum, and throughput of one peer and of three, as ratios
 	cd benchmarks && $(GO) run ./throughput --fedmesh $(BIN)/fedmesh $(ARGS)
+
+bench-kernels: ## the loops of the exact sum beside copying memory, in assembly and in pure Go
+	cd benchmarks && $(GO) run ./kernels
 
 bench-peers: build ## the same round in FEDn and in Flower, as ratios, and memory (Python 3.10 to 3.12; 15 GB of disk)
 	cd benchmarks && $(GO) run ./peers --fedmesh $(BIN)/fedmesh $(ARGS)
