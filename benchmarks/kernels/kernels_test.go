@@ -20,7 +20,7 @@ func TestQuickRun(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, out.String())
 		}
 	}
-	for _, name := range []string{"kernels.txt", "kernels-benchstat.txt", "kernels.svg"} {
+	for _, name := range []string{"kernels.txt", "kernels-benchstat.txt", "kernels.svg", "kernels.png"} {
 		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.Size() == 0 {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -62,6 +62,7 @@ func command(ctx context.Context, args []string, stdout io.Writer, stderr *os.Fi
 			os.WriteFile(filepath.Join(*out, "kernels.txt"), []byte(table.String()), 0o600),
 			os.WriteFile(filepath.Join(*out, "kernels-benchstat.txt"), []byte(raw), 0o600),
 			savePicture(filepath.Join(*out, "kernels.svg"), all),
+			savePicture(filepath.Join(*out, "kernels.png"), all),
 		); err != nil {
 			return fmt.Errorf("kernels: %w", err)
 		}

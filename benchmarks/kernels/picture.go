@@ -4,8 +4,12 @@ import (
 	"fmt"
 	"image/color"
 	"os"
+	"path/filepath"
+	"strings"
 
+	xfont "golang.org/x/image/font"
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -19,19 +23,32 @@ func colourOf(build string) color.Color {
 	return color.RGBA{0xe6, 0x9f, 0x00, 0xff}
 }
 
-// savePicture draws a group of bars for each row, with a mark where the promise ends.
+func sans(size vg.Length, weight xfont.Weight) font.Font {
+	return font.Font{Typeface: "Liberation", Variant: "Sans", Weight: weight, Size: size}
+}
+
+// savePicture draws a group of bars for each row, with a mark where the promise ends; the file's extension says the format: png or svg.
 func savePicture(file string, all []repeat) error {
 	p := plot.New()
+	p.Title.TextStyle.Font = sans(14, xfont.WeightBold)
+	p.Title.Padding = 5 * vg.Millimeter
+	p.X.Label.TextStyle.Font = sans(10, xfont.WeightNormal)
+	p.X.Tick.Label.Font = sans(10, xfont.WeightNormal)
+	p.Y.Tick.Label.Font = sans(12, xfont.WeightNormal)
+	p.Legend.TextStyle.Font = sans(12, xfont.WeightNormal)
+	p.X.Padding, p.Y.Padding = 0, 0
 	p.Title.Text = "The exact sum, as multiples of copying the same float32"
 	p.X.Label.Text = "× copy, per input parameter (median; the mark is what is promised)"
-	p.Legend.Top, p.Legend.Left = false, false
+	end := 0.0
 	var names []plot.Tick
 	rs := rows()
 	for i, r := range rs {
 		y := float64(len(rs) - 1 - i)
 		names = append(names, plot.Tick{Value: y, Label: r.name + " "})
 		for j, b := range builds() {
-			if err := bar(p, y+0.2-0.4*float64(j), ratio(all, b.name, r.sum...).Median, r.most[b.name], colourOf(b.name)); err != nil {
+			x := ratio(all, b.name, r.sum...).Median
+			end = max(end, x)
+			if err := bar(p, y+0.2-0.4*float64(j), x, r.most[b.name], colourOf(b.name)); err != nil {
 				return err
 			}
 		}
@@ -46,8 +63,8 @@ func savePicture(file string, all []repeat) error {
 	}
 	p.Y.Tick.Marker = plot.ConstantTicks(names)
 	p.Y.Tick.Length = 0
-	p.Y.Min, p.Y.Max, p.X.Min = -0.7, float64(len(rs))-0.3, 0
-	c, err := draw.NewFormattedCanvas(24*vg.Centimeter, vg.Length(len(rs))*1.6*vg.Centimeter+3*vg.Centimeter, "svg")
+	p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = -0.7, float64(len(rs))-0.3, 0, end*1.12 // room for the figures behind the bars
+	c, err := draw.NewFormattedCanvas(24*vg.Centimeter, vg.Length(len(rs))*1.6*vg.Centimeter+3*vg.Centimeter, strings.TrimPrefix(filepath.Ext(file), "."))
 	if err != nil {
 		return err
 	}
@@ -88,6 +105,7 @@ func bar(p *plot.Plot, y, x, most float64, c color.Color) error {
 		return err
 	}
 	for i := range labels.TextStyle {
+		labels.TextStyle[i].Font = sans(11, xfont.WeightBold)
 		labels.TextStyle[i].YAlign = draw.YCenter
 	}
 	labels.Offset = vg.Point{X: 2 * vg.Millimeter}
