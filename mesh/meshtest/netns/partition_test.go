@@ -16,12 +16,13 @@ import (
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
 
-var netCut = flag.Duration("net.cut", 12*time.Second, "how long TestPartition cuts the mesh in two")
+var (
+	netCut   = flag.Duration("net.cut", 12*time.Second, "how long TestPartition cuts the mesh in two")
+	netHeals = flag.Duration("net.heals", 2*time.Second, "how long after the first contact TestPartition's mesh may take to have one model")
+)
 
 const (
 	megabyte = 1 << 20
-	// A healed mesh has one model this long after the first contact.
-	healsWithin = 2 * time.Second
 	// Members that are not alive are looked for every 15 s, give or take half, by each
 	// peer; the first of five is sooner.
 	contactWithin = 25 * time.Second
@@ -100,8 +101,8 @@ func TestPartition(t *testing.T) {
 	busy = s.cpu(ctx) - busy
 	t.Logf("contact %v after healing; one model on all, of round %d, %v after contact, for %v of CPU", contact.Sub(healed).Round(time.Millisecond),
 		healthy[0].Session.ModelRound, last.Sub(contact).Round(time.Millisecond), busy.Round(time.Millisecond))
-	if took := last.Sub(contact); took > healsWithin {
-		t.Errorf("one model on all peers %v after the first contact, want at most %v", took, healsWithin)
+	if took := last.Sub(contact); took > *netHeals {
+		t.Errorf("one model on all peers %v after the first contact, want at most %v", took, *netHeals)
 	}
 
 	// And then they train on together.
