@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/fedmesh/fedmesh/aggregate"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
@@ -301,37 +300,6 @@ func (q *partial) standsFor(all, open map[ledger.Key]*ledger.UpdateHeld, taken m
 	return src, true
 }
 
-// askSum asks a peer for a sum over a range. One that does not begin to answer is not asked again for a while.
-func (p *Peer) askSum(ctx context.Context, s sumSource, from, to int64) (*http.Response, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	timer := time.AfterFunc(firstByte, func() {
-		p.hesitates(s.from.log)
-		cancel()
-	})
-	req := encodeSumRequest(&sumRequest{Label: s.label, From: from, To: to})
-	resp, err := p.call(ctx, http.MethodPost, s.from, s.path, bytes.NewReader(req), nil)
-	timer.Stop()
-	if err != nil {
-		p.hesitates(s.from.log)
-		cancel()
-		return nil, err
-	}
-	resp.Body = cancelling{resp.Body, cancel}
-	return resp, nil
-}
-
-// cancelling is a body whose request ends with it.
-type cancelling struct {
-	io.ReadCloser
-	cancel context.CancelFunc
-}
-
-func (c cancelling) Close() error {
-	err := c.ReadCloser.Close()
-	c.cancel()
-	return err
-}
-
 // openSums opens the sums for a range; done closes them.
 func (p *Peer) openSums(ctx context.Context, sources []sumSource, from, to int64) (sums []io.Reader, done func(), err error) {
 	var bodies []io.Closer
@@ -350,8 +318,10 @@ func (p *Peer) openSums(ctx context.Context, sources []sumSource, from, to int64
 			sums = append(sums, bytes.NewReader(part))
 			continue
 		}
-		resp, err := p.askSum(ctx, s, from, to)
+		req := encodeSumRequest(&sumRequest{Label: s.label, From: from, To: to})
+		resp, err := p.call(ctx, http.MethodPost, s.from, s.path, bytes.NewReader(req), nil)
 		if err != nil {
+			p.hesitates(s.from.log)
 			done()
 			return nil, nil, err
 		}

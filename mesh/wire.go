@@ -174,9 +174,10 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 	return nil, fmt.Errorf("mesh: %s: %w", t.name, &problem)
 }
 
-// patience is how long a request may go without an answer. Entries and files are at hand, other answers take work.
+// patience is how long a request may go without an answer. Entries and files are at hand, and sums begin with their first block; other
+// answers take work.
 func (p *Peer) patience(path string) time.Duration {
-	if path == "entries" || strings.HasPrefix(path, "blobs/") {
+	if path == "entries" || strings.HasPrefix(path, "blobs/") || strings.HasPrefix(path, "sums/") {
 		return min(firstByte, p.cfg.StallAfter)
 	}
 	return p.cfg.StallAfter
