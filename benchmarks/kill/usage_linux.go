@@ -1,23 +1,23 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/fedmesh/fedmesh/benchmarks/proc"
 )
 
 // usageOf reads from /proc what the process with a data folder has used.
 func usageOf(dataDir string) (u Usage, err error) {
-	proc, err := find("--data-dir", dataDir)
+	dir, err := proc.Find("--data-dir", dataDir)
 	if err != nil {
 		return u, err
 	}
 	read := func(name string) string {
-		text, rerr := os.ReadFile(filepath.Join(proc, name))
+		text, rerr := os.ReadFile(filepath.Join(dir, name))
 		if rerr != nil && err == nil {
 			err = fmt.Errorf("kill: %w", rerr)
 		}
@@ -28,27 +28,6 @@ func usageOf(dataDir string) (u Usage, err error) {
 		return u, err
 	}
 	return parseUsage(status, stat, io)
-}
-
-// find returns the folder in /proc of the process that was started with a flag
-// and its value.
-func find(flag, value string) (string, error) {
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		return "", fmt.Errorf("kill: %w", err)
-	}
-	for _, file := range files {
-		line, err := os.ReadFile(file)
-		if err != nil {
-			continue // it has ended, or is somebody else's
-		}
-		args := bytes.Split(line, []byte{0})
-		i := slices.IndexFunc(args, func(a []byte) bool { return string(a) == flag })
-		if i >= 0 && i+1 < len(args) && string(args[i+1]) == value {
-			return filepath.Dir(file), nil
-		}
-	}
-	return "", fmt.Errorf("kill: no process has %s %s", flag, value)
 }
 
 // parseUsage reads a process's files status, stat and io.

@@ -1,40 +1,28 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/fedmesh/fedmesh/benchmarks/proc"
 )
 
 // peakOf reads the largest resident memory so far, in bytes, of the node with a
 // data folder.
 func peakOf(dataDir string) (int64, error) {
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	dir, err := proc.Find("--data-dir", dataDir)
 	if err != nil {
 		return 0, fmt.Errorf("peers: %w", err)
 	}
-	for _, file := range files {
-		line, err := os.ReadFile(file)
-		if err != nil {
-			continue // it has ended, or is somebody else's
-		}
-		args := bytes.Split(line, []byte{0})
-		i := slices.IndexFunc(args, func(a []byte) bool { return string(a) == "--data-dir" })
-		if i < 0 || i+1 >= len(args) || string(args[i+1]) != dataDir {
-			continue
-		}
-		status, err := os.ReadFile(filepath.Join(filepath.Dir(file), "status"))
-		if err != nil {
-			return 0, fmt.Errorf("peers: %w", err)
-		}
-		return field(string(status), "VmHWM")
+	status, err := os.ReadFile(filepath.Join(dir, "status"))
+	if err != nil {
+		return 0, fmt.Errorf("peers: %w", err)
 	}
-	return 0, fmt.Errorf("peers: no process has --data-dir %s", dataDir)
+	return field(string(status), "VmHWM")
 }
 
 // field finds a number of kB in a status file, and returns bytes.

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/fedmesh/fedmesh/benchmarks/proc"
 )
 
 // usage is what a process has taken so far.
@@ -19,45 +19,24 @@ type usage struct {
 // usageOf reads the usage of the node with a data folder from /proc: the same
 // figures that wait4, and so GNU time, would give of it.
 func usageOf(dataDir string) (usage, error) {
-	proc, err := find("--data-dir", dataDir)
+	dir, err := proc.Find("--data-dir", dataDir)
 	if err != nil {
 		return usage{}, err
 	}
 	var u usage
-	status, err := os.ReadFile(filepath.Join(proc, "status"))
+	status, err := os.ReadFile(filepath.Join(dir, "status"))
 	if err != nil {
 		return u, fmt.Errorf("throughput: %w", err)
 	}
 	if u.peak, err = parsePeak(string(status)); err != nil {
 		return u, err
 	}
-	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
 		return u, fmt.Errorf("throughput: %w", err)
 	}
 	u.cpu, err = parseCPU(string(stat))
 	return u, err
-}
-
-// find returns the folder in /proc of the process that was started with a flag
-// and its value.
-func find(flag, value string) (string, error) {
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		return "", fmt.Errorf("throughput: %w", err)
-	}
-	for _, file := range files {
-		line, err := os.ReadFile(file)
-		if err != nil {
-			continue // it has ended, or is somebody else's
-		}
-		args := bytes.Split(line, []byte{0})
-		i := slices.IndexFunc(args, func(a []byte) bool { return string(a) == flag })
-		if i >= 0 && i+1 < len(args) && string(args[i+1]) == value {
-			return filepath.Dir(file), nil
-		}
-	}
-	return "", fmt.Errorf("throughput: no process has %s %s", flag, value)
 }
 
 // parsePeak finds VmHWM, "high water mark", in a status file.

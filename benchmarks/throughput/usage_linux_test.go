@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"testing"
+
+	"github.com/fedmesh/fedmesh/benchmarks/proc"
 )
 
 func TestParse(t *testing.T) {
@@ -26,13 +28,13 @@ func TestParse(t *testing.T) {
 
 // This very process is found by its own arguments.
 func TestFind(t *testing.T) {
-	if _, err := find("--data-dir", t.TempDir()); err == nil {
+	if _, err := proc.Find("--data-dir", t.TempDir()); err == nil {
 		t.Error("a process that does not exist was found")
 	}
 	if len(os.Args) < 3 {
 		t.Skip("the test was started without arguments")
 	}
-	if _, err := find(os.Args[1], os.Args[2]); err != nil {
+	if _, err := proc.Find(os.Args[1], os.Args[2]); err != nil {
 		t.Error(err)
 	}
 }
