@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/fedmesh/fedmesh/benchmarks/load"
+	"github.com/fedmesh/fedmesh/benchmarks/proc"
 )
 
 func main() {
@@ -112,7 +113,7 @@ func describe(ctx context.Context, c config, args []string, systems []system) *R
 		Seed: c.seed, Kill: c.kill, Every: c.killEvery.Seconds(), Restart: c.restartAfter.Seconds(),
 		Combiners: c.combiners, Params: c.params, Target: c.rounds, Quick: c.quick,
 	}
-	r.CPU, r.LoadAvg = machine()
+	r.CPU, r.LoadAvg = proc.Machine()
 	for _, s := range systems {
 		if s.name == sysMesh {
 			version, err := exec.CommandContext(ctx, s.binary, "version").Output()

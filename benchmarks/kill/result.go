@@ -4,20 +4,9 @@ import (
 	"math"
 	"slices"
 
+	"github.com/fedmesh/fedmesh/benchmarks/proc"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
-
-// Usage is what processes have used. All of a system's, over all their starts,
-// are added up, but for the peak, which is the largest of any.
-type Usage struct {
-	CPU     float64 `json:"cpu_seconds"`
-	Peak    int64   `json:"peak_bytes"`    // resident memory, VmHWM
-	Written int64   `json:"written_bytes"` // to sockets and files, wchar
-	Stored  int64   `json:"stored_bytes"`  // to files, write_bytes
-}
-
-// Sent is what went to sockets: what was written and is not in files.
-func (u Usage) Sent() int64 { return max(0, u.Written-u.Stored) }
 
 // Means says how many rounds' models were computed again.
 type Means struct {
@@ -47,13 +36,13 @@ type Result struct {
 	Faults       string   `json:"faults,omitempty"`
 	GaveUp       int      `json:"combiners_given_up"` // who got no further within minutes, though all processes were back
 
-	Finished []float64 `json:"finished"` // seconds at which the first process served round i+1, or a later one
-	Pushes   []Push    `json:"pushes"`
-	Kills    []Kill    `json:"kills"`
-	Skipped  int       `json:"kills_skipped"` // no leader, or too many down already
-	Usage    Usage     `json:"usage"`
-	Bytes    int64     `json:"update_bytes"` // of all acknowledged updates together
-	Alone    *Alone    `json:"alone,omitempty"`
+	Finished []float64  `json:"finished"` // seconds at which the first process served round i+1, or a later one
+	Pushes   []Push     `json:"pushes"`
+	Kills    []Kill     `json:"kills"`
+	Skipped  int        `json:"kills_skipped"` // no leader, or too many down already
+	Usage    proc.Usage `json:"usage"`
+	Bytes    int64      `json:"update_bytes"` // of all acknowledged updates together
+	Alone    *Alone     `json:"alone,omitempty"`
 }
 
 // take fills in what was found of the updates.

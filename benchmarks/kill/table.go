@@ -6,6 +6,8 @@ import (
 	"io"
 	"math"
 	"text/tabwriter"
+
+	"github.com/fedmesh/fedmesh/benchmarks/proc"
 )
 
 // meaningful is how many parameters a model must have for its bytes to outweigh
@@ -58,7 +60,7 @@ func (r *Report) WriteText(out io.Writer) error {
 	})
 	per := func(value func(*Result) float64, format string) func(*Result) string {
 		return func(s *Result) string {
-			if s.Usage == (Usage{}) || s.Acknowledged == 0 {
+			if s.Usage == (proc.Usage{}) || s.Acknowledged == 0 {
 				return "-"
 			}
 			return fmt.Sprintf(format, value(s))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fedmesh/fedmesh/benchmarks/load"
+	"github.com/fedmesh/fedmesh/benchmarks/proc"
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
@@ -36,7 +37,7 @@ type trial struct {
 	alone   *Alone
 
 	mu   sync.Mutex
-	used Usage
+	used proc.Usage
 }
 
 // now is the time since the start in seconds.
@@ -182,7 +183,7 @@ func (t *trial) awaitAgreement(ctx context.Context) {
 // account adds what a process has used so far, before it is killed or at the
 // end.
 func (t *trial) account(peer string) error {
-	u, err := usageOf(t.cluster.DataDir(peer))
+	u, err := proc.UsageOf(t.cluster.DataDir(peer))
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
@@ -191,9 +192,6 @@ func (t *trial) account(peer string) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.used.CPU += u.CPU
-	t.used.Written += u.Written
-	t.used.Stored += u.Stored
-	t.used.Peak = max(t.used.Peak, u.Peak)
+	t.used.Add(u)
 	return nil
 }

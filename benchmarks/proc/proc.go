@@ -1,4 +1,6 @@
-// Package proc finds the processes that a benchmark started, in Linux's /proc.
+// Package proc finds the processes that a benchmark started in Linux's /proc, and
+// reads what they have used. Its functions keep nothing and may be called from
+// many goroutines.
 package proc
 
 import (

@@ -1,4 +1,4 @@
-package main
+package proc
 
 import (
 	"fmt"
@@ -6,20 +6,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"github.com/fedmesh/fedmesh/benchmarks/proc"
 )
 
-// usageOf reads from /proc what the process with a data folder has used.
-func usageOf(dataDir string) (u Usage, err error) {
-	dir, err := proc.Find("--data-dir", dataDir)
+// UsageOf reads what the node with a data folder has used so far.
+func UsageOf(dataDir string) (u Usage, err error) {
+	dir, err := Find("--data-dir", dataDir)
 	if err != nil {
 		return u, err
 	}
 	read := func(name string) string {
 		text, rerr := os.ReadFile(filepath.Join(dir, name))
 		if rerr != nil && err == nil {
-			err = fmt.Errorf("kill: %w", rerr)
+			err = fmt.Errorf("proc: %w", rerr)
 		}
 		return string(text)
 	}
@@ -42,7 +40,7 @@ func parseUsage(status, stat, io string) (u Usage, err error) {
 			}
 		}
 		if err == nil {
-			err = fmt.Errorf("kill: /proc does not tell %s", name)
+			err = fmt.Errorf("proc: /proc does not tell %s", name)
 		}
 		return 0
 	}
@@ -56,20 +54,55 @@ func parseUsage(status, stat, io string) (u Usage, err error) {
 	// The name before it is in parentheses and may hold any.
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 13 {
-		return u, fmt.Errorf("kill: the process's stat has %d fields", len(fields))
+		return u, fmt.Errorf("proc: the process's stat has %d fields", len(fields))
 	}
 	for _, f := range fields[11:13] {
 		n, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
-			return u, fmt.Errorf("kill: the process's stat: %w", err)
+			return u, fmt.Errorf("proc: the process's stat: %w", err)
 		}
 		u.CPU += float64(n) / perSecond
 	}
 	return u, nil
 }
 
-// machine says what this runs on.
-func machine() (cpu, load string) {
+// TrafficOf reads what went through an interface of the network namespace that
+// the node with a data folder runs in.
+func TrafficOf(dataDir, device string) (t Traffic, err error) {
+	dir, err := Find("--data-dir", dataDir)
+	if err != nil {
+		return t, err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "net", "dev"))
+	if err != nil {
+		return t, fmt.Errorf("proc: %w", err)
+	}
+	return parseTraffic(string(text), device)
+}
+
+// parseTraffic reads a file net/dev: after the name come eight figures of what
+// was received, bytes first, and eight of what was sent.
+func parseTraffic(text, device string) (t Traffic, err error) {
+	for line := range strings.Lines(text) {
+		name, figures, _ := strings.Cut(line, ":")
+		fields := strings.Fields(figures)
+		if strings.TrimSpace(name) != device || len(fields) < 9 {
+			continue
+		}
+		if t.Received, err = strconv.ParseInt(fields[0], 10, 64); err != nil {
+			return t, fmt.Errorf("proc: net/dev: %w", err)
+		}
+		if t.Sent, err = strconv.ParseInt(fields[8], 10, 64); err != nil {
+			return t, fmt.Errorf("proc: net/dev: %w", err)
+		}
+		return t, nil
+	}
+	return t, fmt.Errorf("proc: there is no interface %s", device)
+}
+
+// Machine says what this runs on: the processor, and the load average of the
+// last minute.
+func Machine() (cpu, load string) {
 	info, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(info)) {
 		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {

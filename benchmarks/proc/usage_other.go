@@ -1,0 +1,14 @@
+//go:build !linux
+
+package proc
+
+import "errors"
+
+// UsageOf needs Linux's /proc: elsewhere it fails with errors.ErrUnsupported.
+func UsageOf(string) (Usage, error) { return Usage{}, errors.ErrUnsupported }
+
+// TrafficOf needs Linux's /proc: elsewhere it fails with errors.ErrUnsupported.
+func TrafficOf(string, string) (Traffic, error) { return Traffic{}, errors.ErrUnsupported }
+
+// Machine knows nothing here.
+func Machine() (cpu, load string) { return "", "" }
