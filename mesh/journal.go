@@ -40,7 +40,7 @@ func (p *Peer) load() error {
 		}
 	}
 	l := ledger.New()
-	err = p.dir.Log().Replay(func(rec []byte) error {
+	err = p.dir.Log().Replay(nil, func(rec []byte) error {
 		e, err := ledger.DecodeEntry(append([]byte(nil), rec...))
 		if err != nil {
 			return err

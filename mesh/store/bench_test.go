@@ -20,7 +20,7 @@ func BenchmarkGroupCommit(b *testing.B) {
 				must(b, err)
 				defer func() { _ = d.Close() }()
 				l := d.Log()
-				must(b, l.Replay(nop))
+				must(b, l.Replay(nil, nop))
 				var left atomic.Int64
 				left.Store(int64(b.N))
 				count.syncs.Store(0)
@@ -57,7 +57,7 @@ func BenchmarkReplay(b *testing.B) {
 	const recs, size = 20_000, 300
 	d, err := store.Open(dir, store.Options{})
 	must(b, err)
-	must(b, d.Log().Replay(nop))
+	must(b, d.Log().Replay(nil, nop))
 	for range recs {
 		appendAll(b, d.Log(), make([]byte, size))
 	}
@@ -66,7 +66,7 @@ func BenchmarkReplay(b *testing.B) {
 	for b.Loop() {
 		d, err := store.Open(dir, store.Options{})
 		must(b, err)
-		must(b, d.Log().Replay(nop))
+		must(b, d.Log().Replay(nil, nop))
 		must(b, d.Close())
 	}
 }

@@ -31,7 +31,7 @@ func twoSegments(t *testing.T, recs [][]byte) (mem *memFS, ends []int64) {
 		half += segment.RecordOverhead + int64(len(rec))
 	}
 	d := open(t, "/data", store.Options{FS: mem, SegmentBytes: half})
-	must(t, d.Log().Replay(nop))
+	must(t, d.Log().Replay(nil, nop))
 	appendAll(t, d.Log(), recs...)
 	must(t, d.Close())
 	end := int64(segment.HeaderSize)
@@ -168,7 +168,7 @@ func TestLostPartsAreCorruption(t *testing.T) {
 func TestTornRecordWithRecordsInside(t *testing.T) {
 	mem := newMemFS()
 	d := open(t, "/data", store.Options{FS: mem})
-	must(t, d.Log().Replay(nop))
+	must(t, d.Log().Replay(nil, nop))
 	appendAll(t, d.Log(), records(3, 10)...)
 	appendAll(t, d.Log(), append(mem.content(seg1), make([]byte, 100)...))
 	must(t, d.Close())
@@ -187,7 +187,7 @@ func TestCopyWhileWriting(t *testing.T) {
 	dir, copies := t.TempDir(), t.TempDir()
 	d := open(t, dir, store.Options{SegmentBytes: 2000})
 	l := d.Log()
-	must(t, l.Replay(nop))
+	must(t, l.Replay(nil, nop))
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)

@@ -5,7 +5,7 @@
 //	d, err := store.Open(dir, store.Options{Logger: logger})
 //	if err != nil { ... }
 //	defer d.Close()
-//	err = d.Log().Replay(func(rec []byte) error { return ledger.Load(rec) })
+//	err = d.Log().Replay(nil, func(rec []byte) error { return ledger.Load(rec) })
 //	pos, err := d.Log().Append(rec)
 //	err = d.Log().Sync(ctx, pos) // now it may be shown to others
 //

@@ -22,7 +22,7 @@ func Example() {
 			fmt.Println(err)
 			return
 		}
-		err = d.Log().Replay(func(rec []byte) error {
+		err = d.Log().Replay(nil, func(rec []byte) error {
 			fmt.Printf("found %q\n", rec)
 			return nil
 		})

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/fedmesh/fedmesh/mesh/store/internal/segment"
 )
@@ -19,11 +20,12 @@ const MaxRecord = segment.MaxRecord
 // loss of power once Sync has returned for it.
 type Log struct {
 	*core
-	dir string
-	wg  sync.WaitGroup // the goroutine of the fsync under way
+	dir     string
+	wg      sync.WaitGroup // the goroutine of the fsync under way
+	closing atomic.Bool    // set with logClosed, for those who do not hold mu
 
 	mu      sync.Mutex
-	changed chan struct{} // closed and replaced when an fsync or a new segment is done
+	changed chan struct{} // closed and replaced when an fsync, a new segment or a snapshot is done
 	state   logState
 	err     error // why nothing more is accepted
 
@@ -33,10 +35,20 @@ type Log struct {
 	last    uint64 // number of the last record
 	durable uint64 // number of the last record known to be durable
 
+	sealed []sealed // the segments before the last
+	snap   snap     // what stands for the records before those
+
 	syncing  bool // an fsync is under way outside of mu
 	turning  bool // somebody waits for its end to start a new segment
 	mustTurn bool // a new segment was begun in vain; no record may follow in the old one
+	snapping bool // a snapshot is being written outside of mu
 	scratch  []byte
+}
+
+// sealed is a segment that is not written to any more.
+type sealed struct {
+	number, first uint64
+	size          int64
 }
 
 type logState uint8
@@ -191,11 +203,19 @@ func (l *Log) fail(err error) error {
 // room sees to it that n bytes may be written to the last segment, starting a
 // new one if it is full. It may give up mu for a while.
 func (l *Log) room(n int64) error {
+	return l.turnIf(func() bool {
+		return l.mustTurn || l.size > segment.HeaderSize && l.size+n > l.opts.SegmentBytes
+	})
+}
+
+// turnIf starts a new segment if need says so, which it asks again whenever it has
+// given up mu for a while.
+func (l *Log) turnIf(need func() bool) error {
 	for {
 		if err := l.usable(); err != nil {
 			return err
 		}
-		if !l.mustTurn && (l.size == segment.HeaderSize || l.size+n <= l.opts.SegmentBytes) {
+		if !need() {
 			return nil
 		}
 		if l.syncing {
@@ -227,10 +247,11 @@ func (l *Log) turn() error {
 		l.logger.Warn().Err(err).Msg("closing a full log segment failed")
 	}
 	if err := l.settled(file); err != nil {
-		l.discard(file, l.path(head.Number))
+		l.discard(file, l.segmentPath(head.Number))
 		return l.fail(err)
 	}
 	l.mustTurn = false
+	l.sealed = append(l.sealed, sealed{l.head.Number, l.head.First, l.size})
 	l.file, l.head, l.size = file, head, segment.HeaderSize
 	return nil
 }
@@ -244,7 +265,8 @@ func (l *Log) close() error {
 	}
 	open := l.state == logOpen
 	l.state = logClosed
-	for l.syncing {
+	l.closing.Store(true)
+	for l.syncing || l.snapping {
 		l.wait(context.Background())
 	}
 	var err error

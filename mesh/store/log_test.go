@@ -49,8 +49,8 @@ func TestLogRefuses(t *testing.T) {
 	if _, err := l.Append([]byte("x")); err == nil {
 		t.Fatal("append before replay")
 	}
-	must(t, l.Replay(nop))
-	if err := l.Replay(nop); err == nil {
+	must(t, l.Replay(nil, nop))
+	if err := l.Replay(nil, nop); err == nil {
 		t.Fatal("second replay")
 	}
 	for _, n := range []int{0, store.MaxRecord + 1} {
@@ -82,14 +82,14 @@ func TestLogRefuses(t *testing.T) {
 func TestReplayStopsAtCallersError(t *testing.T) {
 	dir := t.TempDir()
 	d := open(t, dir, store.Options{})
-	must(t, d.Log().Replay(nop))
+	must(t, d.Log().Replay(nil, nop))
 	appendAll(t, d.Log(), records(3, 9)...)
 	must(t, d.Close())
 
 	d = open(t, dir, store.Options{})
 	stop := errors.New("stop")
 	calls := 0
-	err := d.Log().Replay(func([]byte) error {
+	err := d.Log().Replay(nil, func([]byte) error {
 		calls++
 		return stop
 	})
@@ -104,16 +104,16 @@ func TestReplayStopsAtCallersError(t *testing.T) {
 func TestReplayRefusesStrangeFiles(t *testing.T) {
 	dir := t.TempDir()
 	d := open(t, dir, store.Options{})
-	must(t, d.Log().Replay(nop))
+	must(t, d.Log().Replay(nil, nop))
 	must(t, d.Close())
 	must(t, os.WriteFile(segmentPath(dir, "1.log"), []byte("?"), 0o600))
 	must(t, os.WriteFile(segmentPath(dir, "notes.txt"), []byte("?"), 0o600))
 	d = open(t, dir, store.Options{})
-	must(t, d.Log().Replay(nop)) // names that are not ours are ignored
+	must(t, d.Log().Replay(nil, nop)) // names that are not ours are ignored
 	must(t, d.Close())
 	must(t, os.WriteFile(segmentPath(dir, "00000003.log"), []byte("?"), 0o600))
 	d = open(t, dir, store.Options{})
-	if err := d.Log().Replay(nop); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "00000002.log") {
+	if err := d.Log().Replay(nil, nop); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "00000002.log") {
 		t.Fatal(err)
 	}
 }
@@ -153,7 +153,7 @@ func TestGroupCommit(t *testing.T) {
 	count := &syncCounter{FS: store.OS()}
 	d := open(t, dir, store.Options{FS: count, SegmentBytes: 4000})
 	l := d.Log()
-	must(t, l.Replay(nop))
+	must(t, l.Replay(nil, nop))
 	numbers := make([][]uint64, writers)
 	var wg sync.WaitGroup
 	for w := range writers {
@@ -197,7 +197,7 @@ func TestSyncWaitsForItsOwnRecords(t *testing.T) {
 	mem := newMemFS()
 	d := open(t, "/data", store.Options{FS: mem})
 	l := d.Log()
-	must(t, l.Replay(nop))
+	must(t, l.Replay(nil, nop))
 	appendAll(t, l, []byte("one"))
 	// While the fsync for one runs, others are appended: they need another one, and share it.
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -243,7 +243,7 @@ func TestFailedFsyncIsFinal(t *testing.T) {
 			mem := newMemFS()
 			d := open(t, "/data", store.Options{FS: mem, SegmentBytes: 100})
 			l := d.Log()
-			must(t, l.Replay(nop))
+			must(t, l.Replay(nil, nop))
 			appendAll(t, l, []byte("one"))
 			must(t, l.Sync(t.Context(), 1))
 			appendAll(t, l, []byte("two"))
@@ -278,7 +278,7 @@ func TestFullDiskIsNotFinal(t *testing.T) {
 	mem := newMemFS()
 	d := open(t, "/data", store.Options{FS: mem, SegmentBytes: 100})
 	l := d.Log()
-	must(t, l.Replay(nop))
+	must(t, l.Replay(nil, nop))
 	recs := records(6, 30) // every record or two a new segment
 	for i, rec := range recs {
 		for _, op := range []string{"write", "open"} {
@@ -314,7 +314,7 @@ func TestNoRecordBehindABegunSegment(t *testing.T) {
 	mem := newMemFS()
 	d := open(t, "/data", store.Options{FS: mem, SegmentBytes: 100})
 	l := d.Log()
-	must(t, l.Replay(nop))
+	must(t, l.Replay(nil, nop))
 	appendAll(t, l, make([]byte, 40))
 	before := len(mem.content(seg1))
 	mem.setFault(func(op, _ string) error {
@@ -342,7 +342,7 @@ func TestFailedCutIsFinal(t *testing.T) {
 	mem := newMemFS()
 	d := open(t, "/data", store.Options{FS: mem})
 	l := d.Log()
-	must(t, l.Replay(nop))
+	must(t, l.Replay(nil, nop))
 	appendAll(t, l, []byte("one"))
 	mem.setFault(func(op, _ string) error {
 		if op == "write" || op == "truncate" {
@@ -368,7 +368,7 @@ func TestFailedCutIsFinal(t *testing.T) {
 func TestNeverDoesNotSync(t *testing.T) {
 	count := &syncCounter{FS: store.OS()}
 	d := open(t, t.TempDir(), store.Options{FS: count, Fsync: store.Never, SegmentBytes: 100})
-	must(t, d.Log().Replay(nop))
+	must(t, d.Log().Replay(nil, nop))
 	appendAll(t, d.Log(), records(9, 40)...)
 	must(t, d.Log().Sync(t.Context(), 9))
 	must(t, d.SaveJSON("x", 1))

@@ -38,7 +38,7 @@ func open(t *testing.T, dir string, o store.Options) *store.Dir {
 // replay returns copies of all records.
 func replay(l *store.Log) ([][]byte, error) {
 	var recs [][]byte
-	err := l.Replay(func(rec []byte) error {
+	err := l.Replay(nil, func(rec []byte) error {
 		recs = append(recs, bytes.Clone(rec))
 		return nil
 	})

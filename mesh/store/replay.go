@@ -1,26 +1,25 @@
 package store
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/fedmesh/fedmesh/mesh/store/internal/segment"
+	"github.com/fedmesh/fedmesh/mesh/store/internal/snapshot"
 )
 
-// Replay calls fn with each record in order and makes the log ready for Append. It
-// must be called once, before anything else. A record belongs to fn only during
-// the call; an error of fn ends the replay and is returned, wrapped. A torn tail is cut off
-// and what is left made durable, so that all of it may be shown to others. On any other
-// damage the error wraps ErrCorrupt and nothing has been changed.
-func (l *Log) Replay(fn func(rec []byte) error) error {
+// Replay hands out what the log holds, in order, and makes it ready for Append. It
+// must be called once, before anything else. If there is a snapshot, snap is called first, with the
+// bytes of it and the number of the last record it stands for; it need not read all of them, and
+// if it is nil there must be no snapshot. Then fn is called with each record behind the snapshot. A reader and a record
+// belong to the callee only during the call; an error of it ends the replay and is returned, wrapped.
+//
+// A torn tail is cut off and what is left made durable, so that all of it may be shown to others. On
+// any other damage the error wraps ErrCorrupt and nothing has been changed; what the callees have
+// made of what came before it is of no use then.
+func (l *Log) Replay(snap func(r io.Reader, pos uint64) error, fn func(rec []byte) error) error {
 	l.mu.Lock()
 	if l.state != logUnread {
 		err := l.usable()
@@ -33,7 +32,7 @@ func (l *Log) Replay(fn func(rec []byte) error) error {
 	l.state = logReplaying
 	l.mu.Unlock()
 
-	end, err := l.replay(fn)
+	end, err := l.replay(snap, fn)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil && l.state == logClosed {
@@ -45,76 +44,211 @@ func (l *Log) Replay(fn func(rec []byte) error) error {
 	l.state = logOpen
 	l.file, l.head, l.size = end.file, end.head, end.size
 	l.last, l.durable = end.next-1, end.next-1
+	l.snap = end.snap
+	// All that is kept is durable, so the rest can go.
+	l.remove(end.stale)
+	n := l.remove(l.superseded(end.sealed, end.head.First, end.snap.pos))
+	l.sealed = end.sealed[n:]
 	return nil
 }
 
 // tail is the end of the log: its last segment, and the offset and number of the
-// record to come.
+// record to come; and what else there is of it.
 type tail struct {
 	file File
 	head segment.Header
 	size int64
 	next uint64
+
+	sealed []sealed
+	snap   snap
+	stale  []string // files that the snapshot stands for
 }
 
-func (l *Log) replay(fn func(rec []byte) error) (t tail, err error) {
-	t.next = 1
-	count, err := l.segments()
+func (l *Log) replay(snap func(r io.Reader, pos uint64) error, fn func(rec []byte) error) (t tail, err error) {
+	numbers, snapshots, err := l.list()
 	if err != nil {
 		return t, err
 	}
-	if count == 0 {
+	if len(numbers) == 0 && len(snapshots) == 0 {
+		t.next, t.size = 1, segment.HeaderSize
 		if t.file, t.head, err = l.create(1, t.next); err != nil {
 			return t, err
 		}
-		t.size = segment.HeaderSize
 		if err := l.settled(t.file); err != nil {
 			return t, errors.Join(err, t.file.Close())
 		}
 		return t, nil
 	}
-	for number := uint64(1); ; number++ {
-		last := number == count
-		if t.file, err = l.fs.OpenFile(l.path(number), os.O_RDWR, 0); err != nil {
-			return t, fmt.Errorf("store: log: %w", err)
+	for i, pos := range snapshots {
+		t.snap.pos = pos
+		if i < len(snapshots)-1 {
+			t.stale = append(t.stale, l.snapshotPath(pos))
 		}
-		err = l.replaySegment(&t, number, last, fn)
-		if err == nil && last {
-			if err = l.settle(&t, number); err == nil {
-				return t, nil
-			}
-		}
-		if err = errors.Join(err, t.file.Close()); err != nil {
+	}
+	start, err := l.start(&t, numbers)
+	if err != nil {
+		return t, err
+	}
+	for _, number := range numbers[:start] {
+		t.stale = append(t.stale, l.segmentPath(number))
+	}
+	if t.snap.pos > 0 {
+		if err := l.replaySnapshot(&t, snap); err != nil {
 			return t, err
 		}
 	}
+	return t, l.replayFrom(&t, numbers[start:], fn)
+}
+
+// start finds the last segment that starts no later than behind the snapshot, where reading the log
+// has to begin, and sets t.next to its first record. The segments before it hold nothing that the
+// snapshot does not stand for; as their removals reach the disk in any order, any of
+// them may be missing.
+func (l *Log) start(t *tail, numbers []uint64) (int, error) {
+	behind := t.snap.pos + 1
+	for i := len(numbers) - 1; i >= 0; i-- {
+		last := i == len(numbers)-1
+		if !last && numbers[i]+1 != numbers[i+1] {
+			return 0, l.missing(numbers[i]+1, behind)
+		}
+		head, torn, err := l.headOf(numbers[i], last)
+		switch {
+		case err != nil:
+			return 0, err
+		case i == 0 && t.snap.pos == 0 && numbers[0] != 1:
+			return 0, l.missing(1, behind)
+		case torn && i == 0:
+			t.next = behind
+			return 0, nil
+		case !torn && head.First <= behind && (i == 0 || t.snap.pos > 0):
+			t.next = head.First
+			return i, nil
+		}
+	}
+	if len(numbers) == 0 || numbers[0] == 1 {
+		return 0, l.missing(1, behind)
+	}
+	return 0, l.missing(numbers[0]-1, behind)
+}
+
+func (l *Log) missing(number, behind uint64) error {
+	return corrupt(l.segmentPath(number), 0, fmt.Sprintf("it is missing, and records from %d on may be in it", behind))
+}
+
+// headOf reads the header of a segment. It is torn if the segment is the last and no more than that.
+func (l *Log) headOf(number uint64, last bool) (head segment.Header, torn bool, err error) {
+	file, err := l.fs.OpenFile(l.segmentPath(number), os.O_RDONLY, 0)
+	if err != nil {
+		return head, false, fmt.Errorf("store: log: %w", err)
+	}
+	head, size, err := l.readHead(file, number, last)
+	return head, size == 0, errors.Join(err, file.Close())
+}
+
+// readHead reads the header in file and returns the size of it, 0 if its header is torn.
+func (l *Log) readHead(file File, number uint64, last bool) (head segment.Header, size int64, err error) {
+	info, err := file.Stat()
+	if err != nil {
+		return head, 0, fmt.Errorf("store: log: %w", err)
+	}
+	size = info.Size()
+	b := make([]byte, min(size, segment.HeaderSize))
+	if _, err := file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return head, 0, fmt.Errorf("store: log: %w", err)
+	}
+	head, err = segment.ParseHeader(b)
+	switch {
+	case err != nil && last && size <= segment.HeaderSize:
+		return head, 0, nil
+	case err != nil:
+		return head, 0, corrupt(l.segmentPath(number), 0, err.Error())
+	case head.Number != number:
+		return head, 0, corrupt(l.segmentPath(number), 0, fmt.Sprintf("it is segment %d by its header", head.Number))
+	}
+	return head, size, nil
+}
+
+// replaySnapshot calls fn with the snapshot of the records up to t.snap.pos and sees to it that it is sound
+// and durable.
+func (l *Log) replaySnapshot(t *tail, fn func(r io.Reader, pos uint64) error) error {
+	if fn == nil {
+		return fmt.Errorf("store: log: there is a snapshot of the records up to %d, but none is expected", t.snap.pos)
+	}
+	path := l.snapshotPath(t.snap.pos)
+	file, err := l.fs.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("store: log: %w", err)
+	}
+	return errors.Join(l.readSnapshot(t, file, path, fn), file.Close())
+}
+
+func (l *Log) readSnapshot(t *tail, file File, path string, fn func(r io.Reader, pos uint64) error) error {
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("store: log: %w", err)
+	}
+	t.snap.size = info.Size()
+	r, err := snapshot.NewReader(file, t.snap.size)
+	var failed error
+	if err == nil {
+		if r.Pos() != t.snap.pos {
+			return corrupt(path, 0, fmt.Sprintf("it is the snapshot of the records up to %d by its header", r.Pos()))
+		}
+		if failed = fn(r, t.snap.pos); failed == nil {
+			err = r.Check()
+		} else {
+			err = r.Err() // the cause, if there is one
+		}
+	}
+	var damage *snapshot.Damage
+	switch {
+	case errors.As(err, &damage):
+		return corrupt(path, damage.Offset, damage.Reason)
+	case err != nil:
+		return fmt.Errorf("store: log: read %s: %w", path, err)
+	case failed != nil:
+		return fmt.Errorf("store: log: replay of the snapshot of the records up to %d: %w", t.snap.pos, failed)
+	}
+	if err := l.sync(file); err != nil {
+		return fmt.Errorf("store: log: %w", err)
+	}
+	return nil
+}
+
+// replayFrom reads the segments numbers, the first of which starts with record t.next, and settles the last.
+func (l *Log) replayFrom(t *tail, numbers []uint64, fn func(rec []byte) error) (err error) {
+	for i, number := range numbers {
+		last := i == len(numbers)-1
+		if t.file, err = l.fs.OpenFile(l.segmentPath(number), os.O_RDWR, 0); err != nil {
+			return fmt.Errorf("store: log: %w", err)
+		}
+		err = l.replaySegment(t, number, last, fn)
+		if err == nil && last {
+			if err = l.settle(t, number); err == nil {
+				return nil
+			}
+		}
+		if err = errors.Join(err, t.file.Close()); err != nil {
+			return err
+		}
+		t.sealed = append(t.sealed, sealed{number, t.head.First, t.size})
+	}
+	return nil
 }
 
 // replaySegment reads the segment in t.file, which should start with record
 // t.next, and sets t to its end. A size of 0 stands for a header that was torn.
-func (l *Log) replaySegment(t *tail, number uint64, last bool, fn func(rec []byte) error) error {
-	info, err := t.file.Stat()
-	if err != nil {
-		return fmt.Errorf("store: log: %w", err)
-	}
-	size := info.Size()
-	b := make([]byte, min(size, segment.HeaderSize))
-	if _, err := t.file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("store: log: %w", err)
-	}
-	t.head, err = segment.ParseHeader(b)
-	switch {
-	case err != nil && last && size <= segment.HeaderSize:
+func (l *Log) replaySegment(t *tail, number uint64, last bool, fn func(rec []byte) error) (err error) {
+	var size int64
+	if t.head, size, err = l.readHead(t.file, number, last); err != nil || size == 0 {
 		t.size = 0
-		return nil
-	case err != nil:
-		return l.corrupt(number, 0, err.Error())
-	case t.head.Number != number:
-		return l.corrupt(number, 0, fmt.Sprintf("it is segment %d by its header", t.head.Number))
-	case t.head.First != t.next:
-		return l.corrupt(number, 0, fmt.Sprintf("it starts with record %d, but the segments before it end with %d", t.head.First, t.next-1))
+		return err
 	}
-
+	path := l.segmentPath(number)
+	if t.head.First != t.next {
+		return corrupt(path, 0, fmt.Sprintf("it starts with record %d, but the segments before it end with %d", t.head.First, t.next-1))
+	}
 	r := segment.NewReader(t.file, size, t.head)
 	for {
 		rec, err := r.Next()
@@ -125,30 +259,32 @@ func (l *Log) replaySegment(t *tail, number uint64, last bool, fn func(rec []byt
 			return nil
 		case errors.As(err, &damage):
 			if !last {
-				return l.corrupt(number, damage.Offset, damage.Reason)
+				return corrupt(path, damage.Offset, damage.Reason)
 			}
-			return l.torn(r, number, size, damage)
+			return l.torn(r, path, size, damage)
 		case err != nil:
-			return fmt.Errorf("store: log: read %s: %w", l.path(number), err)
+			return fmt.Errorf("store: log: read %s: %w", path, err)
 		}
-		if err := fn(rec); err != nil {
-			return fmt.Errorf("store: log: replay of record %d: %w", t.next, err)
+		if t.next > t.snap.pos {
+			if err := fn(rec); err != nil {
+				return fmt.Errorf("store: log: replay of record %d: %w", t.next, err)
+			}
 		}
 		t.next++
 	}
 }
 
 // torn returns nil if the damage in the last segment can be an interrupted write.
-func (l *Log) torn(r *segment.Reader, number uint64, size int64, damage *segment.Damage) error {
+func (l *Log) torn(r *segment.Reader, path string, size int64, damage *segment.Damage) error {
 	at, found, err := r.Find(damage.Offset + 1)
 	if err != nil {
-		return fmt.Errorf("store: log: read %s: %w", l.path(number), err)
+		return fmt.Errorf("store: log: read %s: %w", path, err)
 	}
 	if found {
-		return l.corrupt(number, damage.Offset, fmt.Sprintf(
+		return corrupt(path, damage.Offset, fmt.Sprintf(
 			"%s, and as a whole record follows at offset %d it is no interrupted write", damage.Reason, at))
 	}
-	l.logger.Warn().Str("file", l.path(number)).Int64("offset", damage.Offset).
+	l.logger.Warn().Str("file", path).Int64("offset", damage.Offset).
 		Int64("bytes", size-damage.Offset).Str("reason", damage.Reason).
 		Msg("cutting off the end of the log, an interrupted write")
 	return nil
@@ -158,85 +294,39 @@ func (l *Log) torn(r *segment.Reader, number uint64, size int64, damage *segment
 // process wrote may so far be in the page cache only.
 func (l *Log) settle(t *tail, number uint64) error {
 	if err := t.file.Truncate(t.size); err != nil {
-		return fmt.Errorf("store: log: cut %s at %d: %w", l.path(number), t.size, err)
+		return fmt.Errorf("store: log: cut %s at %d: %w", l.segmentPath(number), t.size, err)
 	}
-	if t.size == 0 {
+	short := t.next <= t.snap.pos
+	if short {
+		l.logger.Warn().Uint64("last", t.next-1).Uint64("snapshot", t.snap.pos).
+			Msg("the log ends before its snapshot does; records behind that may have been lost")
+		t.next = t.snap.pos + 1
+	}
+	switch {
+	case t.size == 0:
 		var err error
 		if t.head, err = writeHeader(t.file, number, t.next); err != nil {
 			return err
 		}
 		t.size = segment.HeaderSize
+	case short:
+		if err := l.skip(t, number); err != nil {
+			return err
+		}
 	}
 	return l.settled(t.file)
 }
 
-// settled makes a segment durable, its name included.
-func (l *Log) settled(file File) error {
-	if err := l.sync(file); err != nil {
-		return fmt.Errorf("store: log: %w", err)
-	}
-	return l.syncDir(l.dir)
-}
-
-// create makes segment number, empty and not yet durable. Its first record will
-// be number first.
-func (l *Log) create(number, first uint64) (File, segment.Header, error) {
-	name := l.path(number)
-	file, err := l.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, filePerm)
+// skip goes on in a new segment, as records in one are numbered without gaps.
+func (l *Log) skip(t *tail, number uint64) error {
+	file, head, err := l.create(number+1, t.next)
 	if err != nil {
-		return nil, segment.Header{}, fmt.Errorf("store: log: %w", err)
+		return err
 	}
-	head, err := writeHeader(file, number, first)
-	if err != nil {
-		l.discard(file, name)
-		return nil, segment.Header{}, err
+	if err := t.file.Close(); err != nil {
+		l.logger.Warn().Err(err).Msg("closing a log segment failed")
 	}
-	return file, head, nil
-}
-
-func writeHeader(file File, number, first uint64) (segment.Header, error) {
-	var salt [4]byte
-	if _, err := rand.Read(salt[:]); err != nil {
-		return segment.Header{}, fmt.Errorf("store: log: salt: %w", err)
-	}
-	head := segment.Header{Number: number, First: first, Salt: binary.LittleEndian.Uint32(salt[:])}
-	if _, err := file.WriteAt(head.Encode(), 0); err != nil {
-		return segment.Header{}, fmt.Errorf("store: log: write segment header: %w", err)
-	}
-	return head, nil
-}
-
-// segments returns how many segments there are, numbered from 1 without gaps.
-func (l *Log) segments() (uint64, error) {
-	entries, err := l.fs.ReadDir(l.dir)
-	if err != nil {
-		return 0, fmt.Errorf("store: log: %w", err)
-	}
-	var numbers []uint64
-	for _, e := range entries {
-		digits, ok := strings.CutSuffix(e.Name(), ".log")
-		number, err := strconv.ParseUint(digits, 10, 64)
-		if !ok || err != nil || segmentName(number) != e.Name() {
-			l.logger.Warn().Str("file", filepath.Join(l.dir, e.Name())).Msg("ignoring a file that is no log segment")
-			continue
-		}
-		numbers = append(numbers, number)
-	}
-	slices.Sort(numbers)
-	for i, number := range numbers {
-		if want := uint64(i) + 1; number != want {
-			return 0, l.corrupt(want, 0, fmt.Sprintf("it is missing, but %s is there", segmentName(number)))
-		}
-	}
-	return uint64(len(numbers)), nil
-}
-
-func segmentName(number uint64) string { return fmt.Sprintf("%08d.log", number) }
-
-func (l *Log) path(number uint64) string { return filepath.Join(l.dir, segmentName(number)) }
-
-// corrupt is the error for damage that no crash can have done.
-func (l *Log) corrupt(number uint64, off int64, reason string) error {
-	return fmt.Errorf("store: log: %w: %s at offset %d: %s; restore the data directory from a backup, or move it away and let this peer join as a new one",
-		ErrCorrupt, l.path(number), off, reason)
+	t.sealed = append(t.sealed, sealed{number, t.head.First, t.size})
+	t.file, t.head, t.size = file, head, segment.HeaderSize
+	return nil
 }

@@ -146,6 +146,9 @@ func (d *Dir) prepare() error {
 			return fmt.Errorf("store: %w", err)
 		}
 	}
+	if err := d.removeTemporary(filepath.Join(d.path, "log")); err != nil {
+		return err
+	}
 	for _, name := range []string{d.path, filepath.Dir(d.path)} {
 		if err := d.syncDir(name); err != nil {
 			return err

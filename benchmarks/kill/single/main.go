@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	node := reducer.New(dir, reducer.Options{Name: c.Name, API: c.Listen, Logger: c.Logger})
-	err = dir.Log().Replay(func(rec []byte) error {
+	err = dir.Log().Replay(nil, func(rec []byte) error {
 		var command reducer.Command
 		if err := json.Unmarshal(rec, &command); err != nil {
 			return err
