@@ -36,7 +36,7 @@ type Log struct {
 	durable uint64 // number of the last record known to be durable
 
 	sealed []sealed // the segments before the last
-	snap   snap     // what stands for the records before those
+	snap   snapInfo // what stands for the records before those
 
 	syncing  bool // an fsync is under way outside of mu
 	turning  bool // somebody waits for its end to start a new segment

@@ -61,7 +61,7 @@ type tail struct {
 	next uint64
 
 	sealed []sealed
-	snap   snap
+	snap   snapInfo
 	stale  []string // files that the snapshot stands for
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/fedmesh/fedmesh/mesh/store/internal/snapshot"
 )
 
-// snap is the present snapshot; pos is 0 when there is none.
-type snap struct {
+// snapInfo says what the present snapshot is; pos is 0 when there is none.
+type snapInfo struct {
 	pos  uint64 // number of the last record that it stands for
 	size int64  // of its file
 }
@@ -67,7 +67,7 @@ func (l *Log) Snapshot(ctx context.Context, pos uint64, write func(w io.Writer) 
 	}
 	l.mu.Lock()
 	old := l.snap
-	l.snap = snap{pos, size}
+	l.snap = snapInfo{pos, size}
 	l.mu.Unlock()
 	if err := l.syncDir(l.dir); err != nil {
 		return err
