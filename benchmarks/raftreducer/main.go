@@ -33,7 +33,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	node := reducer.New(dir, reducer.Options{Name: c.Name, API: c.Listen, Logger: c.Logger})
+	node := reducer.New(dir, reducer.Options{Name: c.Name, API: c.Listen, KeepModels: c.KeepModels, Logger: c.Logger})
 	co, err := newCoordinator(c, node, stderr)
 	if err != nil {
 		return err

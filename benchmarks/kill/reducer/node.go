@@ -38,9 +38,10 @@ type Coordinator interface {
 
 // Options of a node.
 type Options struct {
-	Name   string
-	API    string // host:port
-	Logger zerolog.Logger
+	Name       string
+	API        string // host:port
+	KeepModels int    // how many of the newest models stay; 0: all
+	Logger     zerolog.Logger
 }
 
 // How long a request is worked on before the combiner is sent elsewhere: less
@@ -97,6 +98,9 @@ func (n *Node) Apply(c Command) (Result, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	r, err := n.state.Apply(c)
+	if c.Kind == KindRound && r.Outcome == "" {
+		n.prune()
+	}
 	n.notify()
 	return r, err
 }

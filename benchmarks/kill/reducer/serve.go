@@ -22,6 +22,7 @@ import (
 type Config struct {
 	Name, Listen, Peer, DataDir string // Peer is where it listens for others of its kind
 	Fsync                       store.Fsync
+	KeepModels                  int // see Options
 	Logger                      zerolog.Logger
 }
 
@@ -38,6 +39,7 @@ func Parse(args []string, stderr io.Writer) (Config, error) {
 	set.StringVar(&c.Peer, "gossip", "127.0.0.1:7946", "host:port for the other processes")
 	set.StringVar(&c.DataDir, "data-dir", "", "folder for everything that outlives a restart")
 	set.TextVar(&c.Fsync, "fsync", store.Auto, "auto, always or never, as for a fedmesh peer")
+	set.IntVar(&c.KeepModels, "keep-models", 0, "how many of the newest models stay; 0: all")
 	for _, ignored := range []string{"join", "mesh", "log-format"} {
 		set.String(ignored, "", "ignored")
 	}
