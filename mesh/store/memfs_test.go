@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"io/fs"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/store"
@@ -22,11 +24,15 @@ type memFS struct {
 	dirs   map[string]*memDir
 	locked map[string]bool
 	fault  func(op, name string) error // nil, or asked before each operation
+	busy   []string                    // files of the log that were to be moved or removed while open
 }
 
 type memDir struct{ names, durable map[string]*memNode }
 
-type memNode struct{ data, durable []byte }
+type memNode struct {
+	data, durable []byte
+	open          int
+}
 
 func newMemFS() *memFS {
 	return &memFS{dirs: make(map[string]*memDir), locked: make(map[string]bool)}
@@ -55,6 +61,37 @@ func (m *memFS) setContent(name string, b []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.dir(name).names[filepath.Base(name)].data = slices.Clone(b)
+}
+
+// inUse refuses to move or remove an open file of the log, as Windows does. (An open
+// blob may be removed where that is possible.)
+func (m *memFS) inUse(name string) error {
+	n := m.dir(name).names[filepath.Base(name)]
+	if n == nil || n.open == 0 || filepath.Base(filepath.Dir(name)) != "log" {
+		return nil
+	}
+	m.busy = append(m.busy, name)
+	return &fs.PathError{Op: "move", Path: name, Err: syscall.EBUSY}
+}
+
+// logFiles returns the names of the files in /data/log.
+func (m *memFS) logFiles() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.dirs["/data/log"].names))
+}
+
+// misused returns which files of the log were moved or removed while open, or are still open.
+func (m *memFS) misused() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := slices.Clone(m.busy)
+	for name, n := range m.dirs["/data/log"].names {
+		if n.open != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (m *memFS) setFault(f func(op, name string) error) {
@@ -163,6 +200,7 @@ func (m *memFS) OpenFile(name string, flag int, _ fs.FileMode) (store.File, erro
 	case flag&os.O_TRUNC != 0:
 		n.data = nil
 	}
+	n.open++
 	return &memFile{fs: m, name: name, node: n}, nil
 }
 
@@ -195,6 +233,9 @@ func (m *memFS) Rename(from, to string) error {
 	if err != nil {
 		return err
 	}
+	if err := cmp.Or(m.inUse(from), m.inUse(to)); err != nil {
+		return err
+	}
 	n, ok := m.dir(from).names[filepath.Base(from)]
 	if !ok {
 		return &fs.PathError{Op: "rename", Path: from, Err: fs.ErrNotExist}
@@ -208,6 +249,9 @@ func (m *memFS) Remove(name string) error {
 	err := m.begin("remove", name)
 	defer m.mu.Unlock()
 	if err != nil {
+		return err
+	}
+	if err := m.inUse(name); err != nil {
 		return err
 	}
 	if _, ok := m.dir(name).names[filepath.Base(name)]; !ok {
@@ -265,6 +309,8 @@ type memFile struct {
 	name string
 	node *memNode
 	off  int64
+
+	closed bool
 }
 
 func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
@@ -339,4 +385,12 @@ func (f *memFile) Sync() error {
 	return err
 }
 
-func (f *memFile) Close() error { return nil }
+func (f *memFile) Close() error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if !f.closed {
+		f.closed = true
+		f.node.open--
+	}
+	return nil
+}

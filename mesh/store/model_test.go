@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -20,6 +22,7 @@ type machine struct {
 
 	recs   [][]byte
 	synced int                   // so many of them are durable
+	pos    uint64                // of the last snapshot
 	blobs  map[model.Digest]bool // durable or not
 	saved  int
 }
@@ -28,8 +31,13 @@ func (m *machine) open(t *rapid.T) {
 	var err error
 	m.dir, err = store.Open("/data", store.Options{FS: m.fs, SegmentBytes: 100})
 	must(t, err)
-	got, err := replay(m.dir.Log())
+	c, err := replayAll(m.dir.Log())
 	must(t, err)
+	if c.pos != m.pos {
+		t.Fatalf("snapshot of %d, want that of %d", c.pos, m.pos)
+	}
+	got := c.all(t)
+	checkLogFiles(t, m.fs, c.pos)
 	if len(got) < m.synced || len(got) > len(m.recs) {
 		t.Fatalf("%d records, %d were synced and %d written", len(got), m.synced, len(m.recs))
 	}
@@ -84,6 +92,43 @@ func (m *machine) kill(t *rapid.T) {
 	}
 }
 
+func (m *machine) append(t *rapid.T) {
+	rec := rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(t, "rec")
+	pos, err := m.dir.Log().Append(rec)
+	must(t, err)
+	m.recs = append(m.recs, rec)
+	if pos != uint64(len(m.recs)) {
+		t.Fatalf("position %d of record %d", pos, len(m.recs))
+	}
+}
+
+func (m *machine) snapshot(t *rapid.T) {
+	if len(m.recs) == 0 {
+		return
+	}
+	pos := rapid.Uint64Range(max(1, m.pos), uint64(len(m.recs))).Draw(t, "pos")
+	write := writing(joined(m.recs[:pos]))
+	gone := errors.New("gone")
+	fails := rapid.IntRange(0, 3).Draw(t, "fails") == 0
+	err := m.dir.Log().Snapshot(t.Context(), pos, func(w io.Writer) error {
+		for range rapid.IntRange(0, 3).Draw(t, "meanwhile") {
+			m.append(t)
+		}
+		if fails {
+			return gone
+		}
+		return write(w)
+	})
+	if fails {
+		if !errors.Is(err, gone) {
+			t.Fatal(err)
+		}
+		return
+	}
+	must(t, err)
+	m.pos, m.synced = pos, max(m.synced, int(pos))
+}
+
 func (m *machine) commit(t *rapid.T) {
 	data := bytes.Repeat([]byte{rapid.Byte().Draw(t, "fill")}, rapid.IntRange(1, 100).Draw(t, "size"))
 	durable := rapid.Bool().Draw(t, "durable")
@@ -108,8 +153,11 @@ func (m *machine) check(t *rapid.T) {
 	if got := m.dir.Blobs().List(); !slices.Equal(got, want) {
 		t.Fatalf("blobs %v, want %v", got, want)
 	}
-	if last := m.dir.Log().Last(); last != uint64(len(m.recs)) {
-		t.Fatalf("last record %d, want %d", last, len(m.recs))
+	if s := m.dir.Log().Stats(); s.Last != uint64(len(m.recs)) || s.Pos != m.pos {
+		t.Fatalf("%+v, want last record %d and snapshot of %d", s, len(m.recs), m.pos)
+	}
+	if len(m.fs.busy) > 0 {
+		t.Fatalf("moved while open: %v", m.fs.busy)
 	}
 }
 
@@ -119,15 +167,8 @@ func TestModel(t *testing.T) {
 		m.open(t)
 		t.Cleanup(func() { _ = m.dir.Close() })
 		t.Repeat(map[string]func(*rapid.T){
-			"append": func(t *rapid.T) {
-				rec := rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(t, "rec")
-				pos, err := m.dir.Log().Append(rec)
-				must(t, err)
-				m.recs = append(m.recs, rec)
-				if pos != uint64(len(m.recs)) {
-					t.Fatalf("position %d of record %d", pos, len(m.recs))
-				}
-			},
+			"append":   m.append,
+			"snapshot": m.snapshot,
 			"sync": func(t *rapid.T) {
 				pos := rapid.IntRange(0, len(m.recs)).Draw(t, "pos")
 				must(t, m.dir.Log().Sync(t.Context(), uint64(pos)))

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -11,33 +10,6 @@ import (
 
 	"github.com/fedmesh/fedmesh/mesh/store"
 )
-
-// contents is what a replay has handed out.
-type contents struct {
-	pos  uint64
-	snap []byte
-	recs [][]byte
-}
-
-func replayAll(l *store.Log) (c contents, err error) {
-	err = l.Replay(func(r io.Reader, pos uint64) (err error) {
-		c.pos = pos
-		c.snap, err = io.ReadAll(r)
-		return err
-	}, func(rec []byte) error {
-		c.recs = append(c.recs, bytes.Clone(rec))
-		return nil
-	})
-	return c, err
-}
-
-// writing returns the function that writes b as a snapshot.
-func writing(b []byte) func(io.Writer) error {
-	return func(w io.Writer) error {
-		_, err := w.Write(b)
-		return err
-	}
-}
 
 func logFiles(t *testing.T, dir string) (names []string) {
 	t.Helper()

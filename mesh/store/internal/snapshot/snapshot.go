@@ -68,31 +68,27 @@ func (h Header) chunks() segment.Header { return segment.Header{Salt: h.Salt} }
 // Writer writes a snapshot. The header comes last, so that what was not finished
 // is no snapshot.
 type Writer struct {
-	dst  io.WriterAt
-	h    Header
-	fill []byte // payload of the chunk to come
-	buf  []byte
-	err  error
+	dst   io.WriterAt
+	h     Header
+	chunk int
+	fill  []byte // payload of the chunk to come
+	buf   []byte // that chunk as it is written
+	err   error
 }
 
 // NewWriter returns a Writer to dst, from offset 0, of the snapshot for the records up to number pos.
 // All chunks but the last have chunk bytes of payload, 1 to MaxChunk.
 func NewWriter(dst io.WriterAt, pos uint64, salt uint32, chunk int) *Writer {
-	return &Writer{
-		dst:  dst,
-		h:    Header{Pos: pos, Size: segment.HeaderSize, Salt: salt},
-		fill: make([]byte, 0, chunk),
-		buf:  make([]byte, 0, segment.RecordOverhead+chunk),
-	}
+	return &Writer{dst: dst, h: Header{Pos: pos, Size: segment.HeaderSize, Salt: salt}, chunk: chunk}
 }
 
 // Write implements io.Writer. After an error it only returns that again.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	for len(p) > 0 && w.err == nil {
-		k := min(len(p), cap(w.fill)-len(w.fill))
+		k := min(len(p), w.chunk-len(w.fill))
 		w.fill = append(w.fill, p[:k]...)
 		n, p = n+k, p[k:]
-		if len(w.fill) == cap(w.fill) {
+		if len(w.fill) == w.chunk {
 			w.flush()
 		}
 	}
