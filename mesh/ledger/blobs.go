@@ -19,18 +19,16 @@ func (s *Session) Models() []model.Digest {
 	return out
 }
 
-// Results returns what the versions of rounds from one on gave, of every version that anybody computed, in no order: while a round is not
+// Results returns what the versions of rounds from one on gave, of every version that anybody computed: while a round is not
 // final, a version that a late fact undid may come back.
 func (s *Session) Results(from uint64) []Result {
 	var out []Result
-	for n, logs := range s.computed {
+	for _, n := range s.versioned() {
 		if n < from {
 			continue
 		}
-		for _, cs := range logs {
-			for _, c := range cs {
-				out = append(out, c.body.Result)
-			}
+		for _, v := range s.versionsOf(n) {
+			out = append(out, v.results...)
 		}
 	}
 	return out
@@ -49,6 +47,9 @@ func (s *Session) Versions(key Key) []*UpdateHeld {
 
 // HeldWithin reports whether an entry inside the cut says that its peer holds, or held, an update under this key.
 func (s *Session) HeldWithin(key Key, cut Vector) bool {
+	if s.counted(key) {
+		return true
+	}
 	for log, c := range s.copies[key] {
 		if c.seq <= cut[log] {
 			return true

@@ -20,6 +20,8 @@ type round struct {
 	closing bool   // SessionClosed lies inside the cut
 	facts   Vector // nil until asked for; whatever changes them has the round derived again
 
+	versions versions // of a compacted round
+
 	computed      []Computation // from these inputs
 	computedSince int           // logs' words about the round that computed was made from
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/fedmesh/fedmesh/model"
 )
 
 // Errors of Ledger.Add.
@@ -35,9 +37,27 @@ type Ledger struct {
 	version  uint64 // counts admissions
 }
 
-// journal is the admitted part of one log.
+// journal is the admitted part of one log: all entries behind base, and those up to it that still matter.
 type journal struct {
-	entries []*Entry
+	entries []*Entry // ascending
+	base    uint64
+	last    model.Digest // of the last admitted entry
+	ended   bool         // by a PeerLeft
+}
+
+// find returns the index of the first entry behind seq.
+func (j *journal) find(seq uint64) int {
+	if seq >= j.base { // without gaps from here on
+		dense := len(j.entries)
+		if dense > 0 {
+			if last := j.entries[dense-1].Seq; last > seq {
+				return dense - int(last-seq)
+			}
+		}
+		return dense
+	}
+	at, _ := slices.BinarySearchFunc(j.entries, seq+1, func(e *Entry, seq uint64) int { return compareUint(e.Seq, seq) })
+	return at
 }
 
 // New returns an empty ledger.
@@ -54,26 +74,30 @@ func New() *Ledger {
 // Vector returns how much of each log is admitted. The caller must not change it, and it changes with the ledger.
 func (l *Ledger) Vector() Vector { return l.vector }
 
-// Entry returns the admitted entry at ref, or nil.
+// Entry returns the admitted entry at ref; nil where there is none, or where it matters no longer and was dropped.
 func (l *Ledger) Entry(ref Ref) *Entry {
 	j := l.logs[ref.Log]
-	if j == nil || ref.Seq == 0 || ref.Seq > uint64(len(j.entries)) {
+	if j == nil || ref.Seq == 0 || ref.Seq > l.vector[ref.Log] {
 		return nil
 	}
-	return j.entries[ref.Seq-1]
+	if at := j.find(ref.Seq - 1); at < len(j.entries) && j.entries[at].Seq == ref.Seq {
+		return j.entries[at]
+	}
+	return nil
 }
 
-// Range returns the admitted entries of a log with from < seq ≤ to. The slice is shared: read only.
+// Range returns the admitted entries of a log with from < seq ≤ to, none where some of them were dropped (see CanServe). The
+// slice is shared: read only.
 func (l *Ledger) Range(log LogID, from, to uint64) []*Entry {
 	j := l.logs[log]
-	if j == nil {
+	if j == nil || from < j.base {
 		return nil
 	}
-	to = min(to, uint64(len(j.entries)))
+	to = min(to, l.vector[log])
 	if from >= to {
 		return nil
 	}
-	return j.entries[from:to]
+	return j.entries[j.find(from):j.find(to)]
 }
 
 // Outside counts the entries that wait for what they name.
@@ -121,6 +145,9 @@ func (l *Ledger) Add(e *Entry) ([]*Entry, error) {
 		if have.Digest != e.Digest {
 			return nil, fmt.Errorf("%w: two contents for %s/%d", ErrForked, e.Log, e.Seq)
 		}
+		return nil, nil
+	}
+	if e.Seq <= l.vector[e.Log] { // it was dropped
 		return nil, nil
 	}
 	w := l.outside[e.Log]
@@ -193,29 +220,33 @@ func (l *Ledger) admit(e *Entry) error {
 		j = &journal{}
 		l.logs[e.Log] = j
 	}
-	if n := len(j.entries); n > 0 && (j.entries[n-1].Digest != e.Prev || j.entries[n-1].Body.Kind() == KindPeerLeft) {
+	if l.vector[e.Log] > 0 && (j.last != e.Prev || j.ended) {
 		return fmt.Errorf("%w: %s/%d does not follow what is held of that log", ErrForked, e.Log, e.Seq)
 	}
-	j.entries = append(j.entries, e)
+	j.push(e)
 	l.vector[e.Log] = e.Seq
 	l.version++
 	l.index(e)
 	return nil
 }
 
+func (j *journal) push(e *Entry) {
+	j.entries = append(j.entries, e)
+	j.last, j.ended = e.Digest, e.Body.Kind() == KindPeerLeft
+}
+
 // Append adds the next entry of a log that the caller owns. It fails when the body names what is not held, which its author
 // cannot have meant, and when the log has ended.
 func (l *Ledger) Append(log LogID, body Body) (*Entry, error) {
 	seq := l.vector[log] + 1
-	var e *Entry
-	if last := l.Entry(Ref{Log: log, Seq: seq - 1}); last != nil {
-		if last.Body.Kind() == KindPeerLeft {
+	prev := zeroDigest
+	if j := l.logs[log]; j != nil {
+		if j.ended {
 			return nil, fmt.Errorf("ledger: log %s has ended: its peer left", log.Short())
 		}
-		e = NewEntry(log, seq, last.Digest, body)
-	} else {
-		e = NewEntry(log, seq, zeroDigest, body)
+		prev = j.last
 	}
+	e := NewEntry(log, seq, prev, body)
 	if len(e.Raw) > MaxEntry {
 		return nil, fmt.Errorf("ledger: entry of %d bytes is over the limit of %d", len(e.Raw), MaxEntry)
 	}

@@ -55,8 +55,8 @@ type Ready struct {
 }
 
 // Work describes the model that a session needs next here: computed from the round's content and the model before it, or
-// taken, this or a later one, from a peer that has it. For a session whose seed is not here, Round is 0 and the seed can only be
-// taken.
+// taken, this or a later one, from a peer that has it. For a session whose seed is not here Round is 0 and the seed can
+// only be taken; it is 0 too where the next rounds are compacted, and a later model can only be taken.
 type Work struct {
 	Session  SessionKey
 	Round    Round

@@ -14,6 +14,14 @@ func (r *Replica) resultOf(s *Session, n uint64) (res Result, ok bool) {
 	if res, ok = r.results[s.rounds[n].inputs]; ok && r.here(res) {
 		return res, true
 	}
+	if n <= s.base {
+		for _, res := range s.rounds[n].versions.of(s.rounds[n].inputs) {
+			if r.here(res) {
+				return res, true
+			}
+		}
+		return res, false
+	}
 	for _, c := range s.ComputedBy(n) {
 		if r.here(c.Result) {
 			return c.Result, true
@@ -61,7 +69,7 @@ func (r *Replica) advance(s *Session, ls *local, now Time) {
 
 // mayCompute reports whether this peer has said its part of a round, or has none to say.
 func (r *Replica) mayCompute(s *Session, n uint64) bool {
-	return !s.Speaks(r.self, n) || s.Sealed(r.self, n) || r.behind(s, n)
+	return n <= s.base || !s.Speaks(r.self, n) || s.Sealed(r.self, n) || r.behind(s, n)
 }
 
 // behind reports whether somebody else has computed this round, or sealed a later one.
@@ -173,7 +181,7 @@ func (r *Replica) vouch(s *Session, ls *local, ready *Ready) bool {
 	for n > 0 && len(s.rounds[n].content) == 0 {
 		n--
 	}
-	if n <= 0 || uint64(n) > s.final {
+	if n <= int64(s.base) || uint64(n) > s.final { // a compacted round is not the last that gave a model
 		return false
 	}
 	res, here := r.resultOf(s, uint64(n))
@@ -263,7 +271,7 @@ func (r *Replica) holdAnew(s *Session, ready *Ready) bool {
 		}
 		anew := false
 		for log, c := range copies {
-			anew = anew || !c.dropped && c.seq > s.rounds[p.lost].cut[log]
+			anew = anew || !c.dropped && c.seq > s.rounds[max(p.lost, s.base)].cut[log]
 		}
 		if !anew {
 			said = r.say(mine.update, ready) || said
@@ -303,6 +311,9 @@ func (r *Replica) work(s *Session, ls *local, now Time, ready *Ready) (Work, boo
 			w.Takes = append(w.Takes, t)
 			break
 		}
+	}
+	if next <= s.base { // what it was made of is gone
+		return w, len(w.Takes) > 0
 	}
 	w.Round = s.Round(next)
 	w.Previous, _ = r.resultOf(s, uint64(ls.have))

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 
 	"github.com/fedmesh/fedmesh/model"
@@ -11,8 +10,8 @@ import (
 // Round is a derived round. Its slices and maps are shared with the ledger: read only.
 type Round struct {
 	Number  uint64
-	Members []LogID
-	Cut     Vector
+	Members []LogID       // none in compacted rounds
+	Cut     Vector        // none in compacted rounds
 	Content []*UpdateHeld // ascending by key
 	Weight  uint64        // of the content
 	Inputs  model.Digest  // names what the round's model depends on: the inputs of the round before and the content
@@ -52,21 +51,27 @@ func (s *Session) PlacedIn(key Key) (n uint64, ok bool) {
 // Speaks reports whether a log has a say in a round: it is a member, and not one that the others have forgotten and whose
 // return comes only later.
 func (s *Session) Speaks(log LogID, n uint64) bool {
-	return n > 0 && n <= s.Open() && slices.Contains(s.Members(n), log) && !s.ledger.peers.forgotten(log, s.votersOf(n))
+	return n > s.base && n <= s.Open() && slices.Contains(s.Members(n), log) && !s.ledger.peers.forgotten(log, s.votersOf(n))
 }
 
 // WaitingFor returns the members that keep a round from being final, ascending.
 func (s *Session) WaitingFor(n uint64) []LogID {
-	if n >= s.Open() {
+	switch {
+	case n >= s.Open():
 		return s.Members(n)
+	case n <= s.base:
+		return nil
 	}
 	return s.waitingFor(n)
 }
 
 // Sealed reports whether a log's seal for a round, or a skip of it, counts.
 func (s *Session) Sealed(log LogID, n uint64) bool {
-	if n == 0 || n > s.Open() {
+	switch {
+	case n == 0 || n > s.Open():
 		return false
+	case n <= s.base: // by whomever it had to be
+		return true
 	}
 	_, ok := s.sealOf(log, n, s.votersOf(n))
 	return ok
@@ -79,6 +84,12 @@ func (s *Session) Model(n uint64) (d model.Digest, ok bool) {
 	}
 	if n == 0 {
 		return s.opened.Seed, true
+	}
+	if n <= s.base {
+		if res := s.rounds[n].versions.of(s.rounds[n].inputs); len(res) > 0 {
+			return res[0].Model, true
+		}
+		return d, false
 	}
 	by := s.ComputedBy(n)
 	if len(by) == 0 {
@@ -93,7 +104,8 @@ type Computation struct {
 	Result
 }
 
-// ComputedBy returns who computed a round from its present inputs, ascending by log. The slice is shared: read only.
+// ComputedBy returns who computed a round from its present inputs, ascending by log; nobody is known to have computed a compacted
+// round. The slice is shared: read only.
 func (s *Session) ComputedBy(n uint64) []Computation {
 	r := s.rounds[n]
 	if r.computedSince == s.words[n] {
@@ -121,7 +133,7 @@ func (s *Session) ModelAt(log LogID, n uint64) (d model.Digest, ok bool) {
 			return c.Model, true
 		}
 	}
-	if n > 0 {
+	if n > s.base {
 		if s.skipped(log, n, s.votersOf(n)) {
 			return s.Model(n)
 		}
@@ -162,20 +174,11 @@ type Publication struct {
 // Publications returns every version of every round that the entries know a computation of, by round and inputs.
 func (s *Session) Publications() []Publication {
 	var out []Publication
-	for n, logs := range s.computed {
-		most := map[model.Digest]uint64{}
-		for _, cs := range logs {
-			for _, c := range cs {
-				most[c.body.Inputs] = max(most[c.body.Inputs], c.body.Most)
-			}
-		}
-		for inputs, m := range most {
-			out = append(out, Publication{Round: n, Inputs: inputs, Most: m})
+	for _, n := range s.versioned() {
+		for _, v := range s.versionsOf(n) {
+			out = append(out, Publication{Round: n, Inputs: v.inputs, Most: v.most})
 		}
 	}
-	slices.SortFunc(out, func(a, b Publication) int {
-		return cmp.Or(cmp.Compare(a.Round, b.Round), compareDigests(a.Inputs, b.Inputs))
-	})
 	return out
 }
 
@@ -189,27 +192,13 @@ type Divergence struct {
 // Divergences returns every divergence that the entries show, in any version of any round, by round and inputs.
 func (s *Session) Divergences() []Divergence {
 	var out []Divergence
-	for n, logs := range s.computed {
-		results := map[model.Digest][]Result{}
-		for _, cs := range logs {
-			for _, c := range cs {
-				if !slices.Contains(results[c.body.Inputs], c.body.Result) {
-					results[c.body.Inputs] = append(results[c.body.Inputs], c.body.Result)
-				}
-			}
-		}
-		for inputs, rs := range results {
-			if len(rs) > 1 {
-				slices.SortFunc(rs, func(a, b Result) int {
-					return cmp.Or(compareDigests(a.Model, b.Model), compareDigests(a.State, b.State))
-				})
-				out = append(out, Divergence{Round: n, Inputs: inputs, Results: rs})
+	for _, n := range s.versioned() {
+		for _, v := range s.versionsOf(n) {
+			if len(v.results) > 1 {
+				out = append(out, Divergence{Round: n, Inputs: v.inputs, Results: v.results})
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b Divergence) int {
-		return cmp.Or(cmp.Compare(a.Round, b.Round), compareDigests(a.Inputs, b.Inputs))
-	})
 	return out
 }
 
@@ -267,6 +256,13 @@ type Conflict struct {
 // Conflicts returns the keys with more than one content, ascending.
 func (s *Session) Conflicts() []Conflict {
 	var out []Conflict
+	for _, u := range s.others {
+		if n := len(out); n > 0 && out[n-1].Key == u.Key() {
+			out[n-1].Others = append(out[n-1].Others, u)
+			continue
+		}
+		out = append(out, Conflict{Key: u.Key(), Counted: s.Known(u.Key()), Others: []*UpdateHeld{u}})
+	}
 	for _, key := range s.Keys() {
 		counted := s.Known(key)
 		var others []*UpdateHeld
@@ -280,6 +276,7 @@ func (s *Session) Conflicts() []Conflict {
 			out = append(out, Conflict{Key: key, Counted: counted, Others: others})
 		}
 	}
+	slices.SortFunc(out, func(a, b Conflict) int { return a.Key.Compare(b.Key) })
 	return out
 }
 

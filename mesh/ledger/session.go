@@ -24,6 +24,7 @@ type Session struct {
 	lost     map[uint64][]lostAt
 	closed   []Ref
 	models   map[model.Digest]uint64 // the smallest round that anybody computed each model for
+	others   []*UpdateHeld           // accepted under a key whose other content a compacted round counts; by key
 
 	// What is derived, and from how many admissions.
 	version     uint64
@@ -33,6 +34,7 @@ type Session struct {
 	dirty       int       // rounds from this one on are to be derived again
 	placed      map[Key]uint64
 	final       uint64 // all rounds up to this one are final
+	base        uint64 // all rounds up to this one are compacted
 }
 
 type heldAt struct {
@@ -117,6 +119,10 @@ func (l *Ledger) index(e *Entry) {
 		s.closed = append(s.closed, e.Ref())
 	case *UpdateHeld:
 		s := l.session(b.Session)
+		if s.counted(b.Key()) {
+			s.contend(b)
+			return
+		}
 		s.held[e.Log] = append(s.held[e.Log], heldAt{seq: e.Seq, update: b})
 		s.extendPending(b)
 		s.copy(b.Key(), e.Log, copyAt{seq: e.Seq, update: b})
@@ -128,10 +134,16 @@ func (l *Ledger) index(e *Entry) {
 		}
 	case *UpdateLost:
 		s := l.session(b.Session)
+		if b.Round <= s.base {
+			return
+		}
 		s.lost[b.Round] = append(s.lost[b.Round], lostAt{ref: e.Ref(), key: b.Key(), inputs: b.Inputs})
 		s.touch(b.Round)
 	case *RoundSealed:
 		s := l.session(b.Session)
+		if b.Round <= s.base {
+			return
+		}
 		if s.seals[b.Round] == nil {
 			s.seals[b.Round] = map[LogID]sealAt{}
 		}
@@ -141,17 +153,32 @@ func (l *Ledger) index(e *Entry) {
 		}
 	case *RoundsSkipped:
 		s := l.session(b.Session)
+		if b.To <= s.base {
+			return
+		}
 		s.skips[e.Log] = append(s.skips[e.Log], skipAt{seq: e.Seq, from: b.From, to: b.To, seen: b.Seen, inputs: b.Inputs}) // adds nothing to a round
 	case *RoundComputed:
 		s := l.session(b.Session)
-		if s.computed[b.Round] == nil {
-			s.computed[b.Round] = map[LogID][]computedAt{}
+		if b.Round <= s.base {
+			if b.Round > 0 {
+				r := s.rounds[b.Round]
+				r.versions = r.versions.add(b.Inputs, b.Most, b.Result)
+			}
+		} else {
+			if s.computed[b.Round] == nil {
+				s.computed[b.Round] = map[LogID][]computedAt{}
+			}
+			s.words[b.Round]++
+			s.computed[b.Round][e.Log] = append(s.computed[b.Round][e.Log], computedAt{seq: e.Seq, body: b})
 		}
-		s.words[b.Round]++
-		s.computed[b.Round][e.Log] = append(s.computed[b.Round][e.Log], computedAt{seq: e.Seq, body: b})
-		if first, ok := s.models[b.Model]; !ok || b.Round < first {
-			s.models[b.Model] = b.Round
-		}
+		s.named(b.Model, b.Round)
+	}
+}
+
+// named notes that somebody computed a model for a round.
+func (s *Session) named(d model.Digest, n uint64) {
+	if first, ok := s.models[d]; !ok || n < first {
+		s.models[d] = n
 	}
 }
 
@@ -172,8 +199,8 @@ func (l *Ledger) touchAll() {
 }
 
 func (s *Session) touch(round uint64) {
-	if round < uint64(s.dirty) {
-		s.dirty = max(1, int(round))
+	if round = max(round, s.base+1); round < uint64(s.dirty) {
+		s.dirty = int(round)
 	}
 }
 
@@ -238,7 +265,8 @@ func (s *Session) Known(key Key) *UpdateHeld {
 	return best
 }
 
-// Keys returns the key of every update that anybody ever held, ascending. The slice is shared: read only.
+// Keys returns the key of every update that anybody ever held and that no compacted round counts, ascending. The slice is shared:
+// read only.
 func (s *Session) Keys() []Key { return s.keys }
 
 // sealOf returns a log's seal for a round: the first entry of that log that seals or skips it, unless it is void. The cut of

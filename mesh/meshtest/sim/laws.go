@@ -14,6 +14,8 @@ type laws struct {
 	acks   []*ledger.UpdateHeld
 	finals map[finalKey]model.Digest // inputs, as first seen final anywhere
 	seen   map[*peer]map[ledger.SessionKey]uint64
+	upto   ledger.Vector  // of all
+	all    *ledger.Ledger // everything that any peer ever said
 }
 
 type finalKey struct {
@@ -22,7 +24,7 @@ type finalKey struct {
 }
 
 func newLaws() laws {
-	return laws{finals: map[finalKey]model.Digest{}, seen: map[*peer]map[ledger.SessionKey]uint64{}}
+	return laws{finals: map[finalKey]model.Digest{}, seen: map[*peer]map[ledger.SessionKey]uint64{}, all: ledger.New(), upto: ledger.Vector{}}
 }
 
 func (l *laws) broken(format string, args ...any) {
@@ -32,6 +34,16 @@ func (l *laws) broken(format string, args ...any) {
 }
 
 func (l *laws) acknowledged(u *ledger.UpdateHeld) { l.acks = append(l.acks, u) }
+
+// said keeps what a peer said durably, for who compacts forgets.
+func (l *laws) said(p *peer) {
+	for _, e := range p.replica.Ledger().Range(p.log, l.upto[p.log], p.own) {
+		if _, err := l.all.Add(e); err != nil {
+			l.broken("%v", err)
+		}
+	}
+	l.upto[p.log] = max(l.upto[p.log], p.own)
+}
 
 // observe checks, at every decision of every peer, that a round once final anywhere is the same for everybody who finds it final.
 func (l *laws) observe(p *peer) {
@@ -53,15 +65,36 @@ func (l *laws) observe(p *peer) {
 
 // judge checks a run that has healed and come to rest.
 func (w *world) judge() {
+	oracle := w.oracle()
 	for _, key := range w.sessions {
-		w.judgeSession(key)
+		w.judgeSession(key, oracle.Session(key))
 	}
 }
 
-func (w *world) judgeSession(key ledger.SessionKey) {
+// oracle is the ledger of somebody who heard everything that those who live know, and compacted nothing.
+func (w *world) oracle() *ledger.Ledger {
+	known := ledger.Vector{}
+	for _, p := range w.peers {
+		if p.up {
+			known.Join(p.replica.Ledger().Vector())
+		}
+	}
+	l := ledger.New()
+	for _, log := range known.Logs() {
+		for _, e := range w.law.all.Range(log, 0, known[log]) {
+			if _, err := l.Add(e); err != nil {
+				w.law.broken("%v", err)
+			}
+		}
+	}
+	if !l.Vector().Covers(known) {
+		w.law.broken("the living know %v, and only %v was ever said", known, l.Vector())
+	}
+	return l
+}
+
+func (w *world) judgeSession(key ledger.SessionKey, ref *ledger.Session) {
 	l := &w.law
-	var ref *ledger.Session
-	var first *peer
 	var strangers []string
 	for _, p := range w.peers {
 		if !p.up {
@@ -72,10 +105,7 @@ func (w *world) judgeSession(key ledger.SessionKey) {
 			strangers = append(strangers, p.name)
 			continue
 		}
-		if ref == nil {
-			ref, first = s, p
-		}
-		w.judgePeer(p, s, first, ref)
+		w.judgePeer(p, s, ref)
 	}
 	if len(strangers) > 0 && (ref != nil || !w.opts.restores) {
 		l.broken("%v do not know session %s", strangers, key.Short())
@@ -104,18 +134,18 @@ func (w *world) voiced(s *ledger.Session) bool {
 	return true
 }
 
-// judgePeer compares a peer's rounds with those of the first.
-func (w *world) judgePeer(p *peer, s *ledger.Session, first *peer, ref *ledger.Session) {
+// judgePeer compares a peer's rounds with the oracle's.
+func (w *world) judgePeer(p *peer, s, ref *ledger.Session) {
 	l := &w.law
 	if s.Open() != ref.Open() {
-		l.broken("%s has %d rounds of %s, %s has %d", p.name, s.Open()-1, s.Name(), first.name, ref.Open()-1)
+		l.broken("%s has %d rounds of %s, it should have %d", p.name, s.Open()-1, s.Name(), ref.Open()-1)
 		return
 	}
 	counted := map[ledger.Key]uint64{}
 	for n := uint64(1); n < s.Open(); n++ {
 		r := s.Round(n)
 		if r.Inputs != ref.Round(n).Inputs {
-			l.broken("round %d of %s differs between %s and %s", n, s.Name(), p.name, first.name)
+			l.broken("round %d of %s at %s is not what was said", n, s.Name(), p.name)
 		}
 		if f, ok := l.finals[finalKey{s.Key(), n}]; ok && f != r.Inputs {
 			l.broken("round %d of %s was final with inputs %s and has %s at %s now", n, s.Name(), f.Short(), r.Inputs.Short(), p.name)
@@ -141,7 +171,7 @@ func (w *world) judgePeer(p *peer, s *ledger.Session, first *peer, ref *ledger.S
 	if !ok || have != s.Open()-1 {
 		l.broken("%s is stuck: it has the model of round %d of %s, the last is %d", p.name, have, s.Name(), s.Open()-1)
 	} else if theirs, ok := ref.Model(have); ok && theirs != d {
-		l.broken("%s has another model of round %d of %s than %s", p.name, have, s.Name(), first.name)
+		l.broken("%s has another model of round %d of %s than was said", p.name, have, s.Name())
 	}
 	if len(s.Divergences()) > 0 {
 		l.broken("divergence at %s: %+v", p.name, s.Divergences())

@@ -30,11 +30,14 @@ type peer struct {
 	wake    ledger.Time
 
 	// The disk. Writes go to the page cache in order; a killed process keeps them, a power cut keeps what was synced.
+	snapshot []byte // what stands for the entries before the journal
 	journal  []*ledger.Entry
 	durable  int
 	updates  map[model.Digest]bool
 	models   map[model.Digest]bool
 	unsynced map[model.Digest]bool // bytes that a power cut takes
+	cut      int                   // records that snapshots replaced
+	saves    int                   // snapshots written
 	backup   disk
 }
 
@@ -79,6 +82,9 @@ func (p *peer) start() {
 	p.up, p.boot, p.synced, p.paused = true, p.boot+1, false, 0
 	p.busy, p.wake = map[ledger.SessionKey]bool{}, -1
 	l := ledger.New()
+	if p.snapshot != nil {
+		p.merge(l, p.snapshot)
+	}
 	for _, e := range p.journal {
 		if _, err := l.Add(e); err != nil {
 			panic(err)
@@ -91,6 +97,7 @@ func (p *peer) start() {
 		p.replica.HoldModel(d, false) // it may be durable already, which the peer cannot know
 		p.syncLater(d, slices.SortedFunc(maps.Keys(p.unsynced), compare)...)
 	}
+	p.w.law.said(p)
 	p.w.say("%s starts with %d entries", p.name, len(p.journal))
 	if p.own == 0 {
 		p.append(&ledger.PeerJoined{Name: p.name, Mesh: "sim"})
@@ -102,6 +109,9 @@ func (p *peer) start() {
 	p.repeat(300, p.exchange)
 	p.repeat(700, p.repair)
 	p.repeat(1500, p.collect)
+	if p.w.opts.compacts {
+		p.repeat(2500, p.compact)
+	}
 }
 
 func (p *peer) repeat(d ledger.Time, do func()) {
@@ -164,9 +174,10 @@ func (p *peer) persist(es []*ledger.Entry) {
 		return
 	}
 	p.journal = append(p.journal, es...)
-	upto := len(p.journal)
+	upto := p.written()
 	p.live(p.w.between(0, 6), func() {
-		p.durable = max(p.durable, upto)
+		p.durable = max(p.durable, upto-p.cut)
+		defer p.w.law.said(p)
 		for _, e := range es {
 			if e.Log == p.log {
 				p.own = max(p.own, e.Seq)
@@ -232,6 +243,10 @@ func (p *peer) exchange() {
 // pull takes what q shows, some logs of it and some entries of those when partial.
 func (p *peer) pull(q *peer, partial bool) {
 	have, theirs := p.replica.Ledger().Vector(), q.replica.Ledger().Vector()
+	if l := q.replica.Ledger(); !l.CanServe(have) || have.Covers(theirs) && p.replica.Ledger().Needs(l.Bases()) {
+		p.takeSnapshot(q)
+		return
+	}
 	var es []*ledger.Entry
 	for _, log := range theirs.Logs() {
 		to := theirs[log]
@@ -277,15 +292,16 @@ func (p *peer) sync(tries int) {
 
 // disk is what a backup of a peer's folder holds.
 type disk struct {
-	journal []*ledger.Entry
-	updates map[model.Digest]bool
-	models  map[model.Digest]bool
+	snapshot []byte
+	journal  []*ledger.Entry
+	updates  map[model.Digest]bool
+	models   map[model.Digest]bool
 }
 
 // backUp copies the peer's folder.
 func (p *peer) backUp() {
 	if p.up {
-		p.backup = disk{journal: p.journal[:p.durable:p.durable], updates: maps.Clone(p.updates), models: maps.Clone(p.models)}
+		p.backup = disk{snapshot: p.snapshot, journal: p.journal[:p.durable:p.durable], updates: maps.Clone(p.updates), models: maps.Clone(p.models)}
 	}
 }
 
@@ -296,10 +312,10 @@ func (p *peer) restore(empty bool) {
 	p.w.peers = append(p.w.peers, ghost)
 	binary.BigEndian.PutUint64(p.log[:], p.w.more.Uint64())
 	b := p.backup
-	if empty || b.journal == nil {
+	if empty || b.journal == nil && b.snapshot == nil {
 		b = disk{}
 	}
-	p.journal, p.updates, p.models = slices.Clone(b.journal), maps.Clone(b.updates), maps.Clone(b.models)
+	p.snapshot, p.journal, p.updates, p.models = b.snapshot, slices.Clone(b.journal), maps.Clone(b.updates), maps.Clone(b.models)
 	if p.updates == nil {
 		p.updates, p.models = map[model.Digest]bool{}, map[model.Digest]bool{}
 	}

@@ -178,10 +178,10 @@ func (p *peer) hold(u *ledger.UpdateHeld, from *peer, only bool, done func()) bo
 		return false
 	}
 	p.poke()
-	upto := len(p.journal)
+	upto := p.written()
 	var wait func()
 	wait = func() {
-		if p.durable >= upto {
+		if p.cut+p.durable >= upto {
 			done()
 			return
 		}

@@ -55,6 +55,8 @@ type options struct {
 	slow     bool // one peer takes ten times as long for everything
 	oneWay   bool // now and then one peer does not hear another, and does not notice
 	restores bool // disks are lost, or go back to what they were some time ago
+	compacts bool // peers compact their ledgers
+	keep     uint64
 }
 
 // way is a direction between two peers.
@@ -82,6 +84,8 @@ func (o *options) drawMore(rng *rand.Rand) {
 	o.slow = rng.IntN(5) == 0
 	o.oneWay = rng.IntN(3) == 0
 	o.restores = rng.IntN(4) == 0
+	o.compacts = rng.IntN(2) == 0
+	o.keep = uint64(rng.IntN(4))
 }
 
 type event struct {
