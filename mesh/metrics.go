@@ -24,6 +24,7 @@ type metrics struct {
 type figures struct {
 	entries, nonFinal, rounds uint64
 	outside, alive, divergent int
+	forgetting, forgotten     int
 }
 
 func newMetrics(r prometheus.Registerer, p *Peer) *metrics {
@@ -56,6 +57,8 @@ func newMetrics(r prometheus.Registerer, p *Peer) *metrics {
 		gauge("ledger_entries", "Entries of all logs held here.", func(f figures) float64 { return float64(f.entries) }),
 		gauge("ledger_entries_waiting", "Entries that wait for what they name.", func(f figures) float64 { return float64(f.outside) }),
 		gauge("peers_alive", "Peers taken for alive, this one included.", func(f figures) float64 { return float64(f.alive) }),
+		gauge("peers_forgetting", "Dead peers that shall be forgotten once all who have a say agree.", func(f figures) float64 { return float64(f.forgetting) }),
+		gauge("peers_forgotten", "Dead peers that are forgotten: nobody waits for them.", func(f figures) float64 { return float64(f.forgotten) }),
 		gauge("rounds", "Rounds of all sessions that were sealed.", func(f figures) float64 { return float64(f.rounds) }),
 		gauge("rounds_not_final", "Sealed rounds that some member has not confirmed.", func(f figures) float64 { return float64(f.nonFinal) }),
 		gauge("divergences", "Rounds with two models from the same inputs. Never expected.", func(f figures) float64 { return float64(f.divergent) }),

@@ -64,6 +64,8 @@ type Peer struct {
 	accepted   map[ledger.SessionKey]map[ledger.Key]bool // updates that a combiner pushed to this very peer
 	partials   map[ledger.SessionKey][]partial           // sum states that others gossiped, for rounds not computed yet
 	changed    chan struct{}                             // closed and replaced when derived state may have changed
+	forgotten  map[ledger.LogID]bool                     // who was last told to be forgotten; nil: not looked yet
+	membership bool                                      // an entry may have changed who is forgotten
 }
 
 // New opens the data directory and returns a peer that has not started. The caller must Close it.

@@ -34,7 +34,7 @@ func (p *Peer) Session(ref string) (api.SessionInfo, error) {
 func (p *Peer) describe(s *ledger.Session, clash []ledger.SessionKey) api.SessionInfo {
 	info := api.SessionInfo{
 		Name: s.Name(), Key: s.Key().String(), Config: fromConfig(s.Config()), Seed: s.Seed().String(), State: sessionState(s),
-		Round: s.Open(), Members: p.names(s.Members(s.Open())), Privacy: privacyOf(s),
+		Round: s.Open(), Members: p.names(p.speakers(s, s.Open(), s.Members(s.Open()))), Privacy: privacyOf(s),
 	}
 	if info.State == api.SessionClosed {
 		info.Round = s.Open() - 1
@@ -105,7 +105,7 @@ func (p *Peer) Round(ref string, n uint64) (api.RoundInfo, error) {
 
 // describeRound is called with p.mu held.
 func (p *Peer) describeRound(s *ledger.Session, n uint64) api.RoundInfo {
-	info := api.RoundInfo{Round: n, State: api.RoundOpen, Computed: map[string]string{}, WaitingFor: p.names(s.WaitingFor(n))}
+	info := api.RoundInfo{Round: n, State: api.RoundOpen, Computed: map[string]string{}, WaitingFor: p.names(p.speakers(s, n, s.WaitingFor(n)))}
 	var content []*ledger.UpdateHeld
 	if n < s.Open() {
 		r := s.Round(n)
@@ -140,6 +140,11 @@ func (p *Peer) describeRound(s *ledger.Session, n uint64) api.RoundInfo {
 	}
 	info.Metrics = meanMetrics(content)
 	return info
+}
+
+// speakers returns those who have a say in a round: who was forgotten has none, before it is no member either.
+func (p *Peer) speakers(s *ledger.Session, n uint64, logs []ledger.LogID) []ledger.LogID {
+	return slices.DeleteFunc(slices.Clone(logs), func(log ledger.LogID) bool { return !s.Speaks(log, n) })
 }
 
 // meanMetrics averages, by weight, the metrics that updates report, each over the updates that report it.
@@ -180,6 +185,11 @@ func (p *Peer) Mesh() api.MeshInfo {
 			pi.State, pi.API = api.PeerAlive, p.cfg.API
 		case m.alive:
 			pi.State = api.PeerAlive
+		}
+		if pi.State != api.PeerAlive && !q.Left {
+			if state, waiting := p.forgetState(q.Log); state != "" {
+				pi.State, pi.WaitingFor = state, waiting
+			}
 		}
 		if q.Log != p.self {
 			pi.VectorLag = p.vectors[q.Log].Missing(l.Vector())
@@ -258,6 +268,7 @@ func (p *Peer) report() {
 		st.reported = now
 		p.tell(s, was, now)
 	}
+	p.reportForgettings()
 }
 
 func (p *Peer) tell(s *ledger.Session, was, now reported) {
@@ -295,8 +306,18 @@ func (p *Peer) reactTo(e *ledger.Entry) {
 	}
 	switch b := e.Body.(type) {
 	case *ledger.PeerJoined:
+		p.membership = true
 		p.events.add(api.Event{Type: api.EventPeer, Peer: peer, State: "joined"})
+	case *ledger.PeerForgotten:
+		p.membership = true
+		for _, name := range p.names(b.Targets) {
+			p.log.Info().Str("peer", name).Str("by", peer).Msg("it is proposed to forget a peer")
+			p.events.add(api.Event{Type: api.EventPeer, Peer: name, State: api.PeerForgetting})
+		}
+	case *ledger.ForgetAcknowledged:
+		p.membership = true
 	case *ledger.PeerLeft:
+		p.membership = true
 		p.events.add(api.Event{Type: api.EventPeer, Peer: peer, State: api.PeerLeft})
 	case *ledger.UpdateHeld:
 		p.events.add(api.Event{Type: api.EventUpdate, Session: session(b.Session), Peer: peer, Combiner: b.Combiner, ID: b.ID, State: "held", Digest: b.Model.String()})
@@ -321,6 +342,7 @@ func (p *Peer) count() figures {
 	}
 	f.outside = l.Outside()
 	f.alive = len(p.living()) + 1
+	f.forgetting, f.forgotten = p.countForgotten()
 	for _, s := range l.Sessions() {
 		f.nonFinal += s.Open() - 1 - s.Final()
 		f.divergent += len(s.Divergences())

@@ -111,7 +111,8 @@ type peer struct {
 
 	failPush error // the answer to pushes
 
-	left bool
+	left   bool
+	forget func(peers []string) (api.Forgetting, error)
 }
 
 type push struct {
@@ -317,6 +318,15 @@ func (p *peer) Leave(context.Context) error {
 	}
 	p.left = true
 	return nil
+}
+
+func (p *peer) Forget(_ context.Context, peers []string) (api.Forgetting, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failing != nil {
+		return api.Forgetting{}, p.failing
+	}
+	return p.forget(peers)
 }
 
 var errInternal = errors.New("internal")

@@ -29,7 +29,7 @@ func newMembers(a *app) *cobra.Command {
 			var t table
 			t.row("PEER", "STATE", "LAG", "API", "LOG")
 			for _, p := range m.Peers {
-				t.row(p.Name, p.State, number(p.VectorLag), dash(p.API), short(p.Log))
+				t.row(p.Name, stateOf(p), number(p.VectorLag), dash(p.API), short(p.Log))
 			}
 			return a.result(asJSON, m.Peers, t.render(width))
 		},

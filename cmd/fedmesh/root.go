@@ -51,6 +51,7 @@ flag wins over the environment, the environment over the default.
 		newMembers(a),
 		newModel(a),
 		newLeave(a),
+		newForget(a),
 		newVersion(a),
 	)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd, a.lookup) }

@@ -62,7 +62,7 @@ func showStatus(s status) string {
 		if name == s.Mesh.Self {
 			name += " *"
 		}
-		peers.row(name, p.State, number(p.VectorLag), dash(p.API))
+		peers.row(name, stateOf(p), number(p.VectorLag), dash(p.API))
 	}
 	verdict := "agreed"
 	if !s.Mesh.Agreed {
@@ -90,6 +90,14 @@ func showStatus(s status) string {
 	return b.String()
 }
 
+// stateOf is a peer's state, with those whom its forgetting waits for.
+func stateOf(p api.PeerInfo) string {
+	if p.State == api.PeerForgetting && len(p.WaitingFor) > 0 {
+		return p.State + ": waiting for " + strings.Join(p.WaitingFor, ", ")
+	}
+	return p.State
+}
+
 // A standing is a model and the peers that have it as their newest.
 type standing struct{ round, model, peers string }
 
@@ -103,7 +111,7 @@ func whoHasWhat(session string, peers []api.PeerInfo) []standing {
 		switch {
 		case ok:
 			groups[m] = append(groups[m], p.Name)
-		case p.State != api.PeerLeft:
+		case p.State != api.PeerLeft && p.State != api.PeerForgotten:
 			silent = append(silent, p.Name)
 		}
 	}

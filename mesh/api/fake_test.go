@@ -24,12 +24,15 @@ type fake struct {
 	bodies   [][]byte
 	ready    error
 	left     bool
+	forgets  [][]string    // requests to forget, in order
 	changed  chan struct{} // closed and replaced when a model changes
 	subs     map[chan api.Event]bool
 
 	onPush  func(ctx context.Context, req api.PushRequest) (api.Receipt, error)
 	onModel func(m api.Model) (api.Model, error)
 	onMesh  func() api.MeshInfo
+
+	onForget func(peers []string) (api.Forgetting, error)
 }
 
 type fakeSession struct {
@@ -356,4 +359,14 @@ func (f *fake) Leave(context.Context) error {
 	}
 	f.left = true
 	return nil
+}
+
+func (f *fake) Forget(_ context.Context, peers []string) (api.Forgetting, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forgets = append(f.forgets, peers)
+	if f.onForget != nil {
+		return f.onForget(peers)
+	}
+	return api.Forgetting{Peers: peers, Logs: peers, Done: true}, nil
 }

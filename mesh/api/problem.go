@@ -37,6 +37,12 @@ const (
 	TypeSessionClosed    ProblemType = "session-closed"     // 409
 	TypeUpdateConflict   ProblemType = "update-conflict"    // 409, same key, other bytes
 	TypeLastMember       ProblemType = "last-member"        // 409, nobody would be left
+	TypeUnknownPeer      ProblemType = "unknown-peer"       // 404
+	TypeAmbiguousPeer    ProblemType = "ambiguous-peer"     // 409, several logs under one name; "logs" has their ids
+	TypePeerAlive        ProblemType = "peer-alive"         // 409, only dead peers are forgotten
+	TypeTooFewRemain     ProblemType = "too-few-remain"     // 409, no more than half of a round's members
+	TypeSilentPeers      ProblemType = "silent-peers"       // 409, those who have to agree are not alive; "peers" names them
+	TypeForgettingInWay  ProblemType = "forgetting-in-way"  // 409, another forgetting must take effect first
 	TypeTooLarge         ProblemType = "too-large"          // 413
 	TypeUnsupportedMedia ProblemType = "unsupported-media"  // 415
 	TypeWrongLayout      ProblemType = "wrong-layout"       // 422, tensors other than the session's

@@ -18,6 +18,7 @@ func (s *Server) meshRoutes() []route {
 		{http.MethodGet, "/v1/mesh", s.getMesh},
 		{http.MethodGet, "/v1/events", s.getEvents},
 		{http.MethodPost, "/v1/leave", s.ready(s.postLeave)},
+		{http.MethodPost, "/v1/forget", s.ready(s.postForget)},
 		{http.MethodGet, "/healthz", s.getHealth},
 		{http.MethodGet, "/readyz", s.ready(s.getHealth)},
 		{http.MethodGet, "/metrics", s.getMetrics()},

@@ -57,6 +57,7 @@ func TestRefusals(t *testing.T) {
 		{"BREW", "/v1/mesh", "", 405, api.TypeMethodNotAllowed, "GET"},
 		{"GET", "/v1/sessions/s/updates/c", "", 405, api.TypeMethodNotAllowed, "PUT"},
 		{"GET", "/v1/leave", "", 405, api.TypeMethodNotAllowed, "POST"},
+		{"GET", "/v1/forget", "", 405, api.TypeMethodNotAllowed, "POST"},
 		{"GET", "/metrics", "", 404, api.TypeUnknownRoute, "no metrics"},
 		// Queries.
 		{"GET", "/v1/sessions?x=1", "", 400, api.TypeInvalidRequest, `"x"`},
@@ -411,7 +412,8 @@ func TestOpenAPI(t *testing.T) {
 		api.TypeInvalidRequest, api.TypeUnreadableModel, api.TypeUnauthorized, api.TypeForbidden, api.TypeUnknownRoute, api.TypeUnknownSession,
 		api.TypeUnknownModel, api.TypeUnknownRound, api.TypeMethodNotAllowed, api.TypeNotAcceptable, api.TypeBodyTimeout, api.TypeSessionConflict,
 		api.TypeSessionClosed, api.TypeUpdateConflict, api.TypeLastMember, api.TypeTooLarge, api.TypeUnsupportedMedia, api.TypeWrongLayout,
-		api.TypeInvalidValue, api.TypeInternal, api.TypeUnavailable, api.TypeNotReady, api.TypeUnknownBase,
+		api.TypeInvalidValue, api.TypeInternal, api.TypeUnavailable, api.TypeNotReady, api.TypeUnknownBase, api.TypeStorageFull,
+		api.TypeUnknownPeer, api.TypeAmbiguousPeer, api.TypePeerAlive, api.TypeTooFewRemain, api.TypeSilentPeers, api.TypeForgettingInWay,
 	} {
 		if !strings.Contains(string(doc.Components.Schemas["Problem"]), `"urn:fedmesh:problem:`+string(kind)+`"`) {
 			t.Errorf("problem type %s is not described", kind)

@@ -32,6 +32,9 @@ const (
 	PeerSuspect = "suspect"
 	PeerDead    = "dead"
 	PeerLeft    = "left"
+
+	PeerForgetting = "forgetting" // dead, and not waited for once those have agreed who are to
+	PeerForgotten  = "forgotten"  // dead, and nobody waits for it; it may still return
 )
 
 // MaxWeight is the largest weight of one update and of one round: 2^38-1.
@@ -116,10 +119,12 @@ type MeshInfo struct {
 type PeerInfo struct {
 	Name      string                `json:"name"`
 	Log       string                `json:"log"`   // log id, hex
-	State     string                `json:"state"` // PeerAlive, PeerSuspect, PeerDead or PeerLeft
+	State     string                `json:"state"` // PeerAlive, PeerSuspect, PeerDead, PeerLeft, PeerForgetting or PeerForgotten
 	API       string                `json:"api"`   // host:port
 	VectorLag uint64                `json:"vector_lag"`
 	Rounds    map[string]RoundModel `json:"rounds"` // session name to the newest model the peer reported
+
+	WaitingFor []string `json:"waiting_for,omitempty"` // PeerForgetting: names of the peers that have not agreed yet, sorted
 }
 
 // RoundModel is a round and the digest of its model; in JSON the pair [round, "digest"].
@@ -297,4 +302,7 @@ type Backend interface {
 	Ready() error
 	// Leave makes the peer leave the mesh for good: it hands its copies over and ends its log.
 	Leave(ctx context.Context) error
+	// Forget proposes to wait no longer for dead peers, given by name or by the beginning of their log's id; at least
+	// one. Asked again, it answers with the state of what is proposed already.
+	Forget(ctx context.Context, peers []string) (Forgetting, error)
 }

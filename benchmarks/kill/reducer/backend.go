@@ -267,3 +267,8 @@ func (n *Node) Ready() error { return n.coord.Ready() }
 func (n *Node) Leave(context.Context) error {
 	return errors.New("reducer: leaving is not part of what is compared")
 }
+
+// Forget implements api.Backend: nobody is.
+func (n *Node) Forget(context.Context, []string) (api.Forgetting, error) {
+	return api.Forgetting{}, errors.New("reducer: forgetting is not part of what is compared")
+}
