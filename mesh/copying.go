@@ -23,7 +23,8 @@ const hedgeAfter = 300 * time.Millisecond
 // copying has an update held by other peers, while it arrives or after.
 type copying struct {
 	p          *Peer
-	ctx        context.Context //nolint:containedctx // the push's own, and the copying lives no longer
+	ctx        context.Context //nolint:containedctx // of the copies, which end with it
+	cancel     context.CancelFunc
 	offer      offer
 	copies     int      // wanted, the own one included
 	candidates []target // not asked yet, best first
@@ -43,10 +44,26 @@ type copyResult struct {
 
 func (p *Peer) newCopying(ctx context.Context, o offer, copies int) *copying {
 	candidates := p.candidates(o)
-	return &copying{
-		p: p, ctx: ctx, offer: o, copies: copies, candidates: candidates, results: make(chan copyResult, len(candidates)),
+	c := &copying{
+		p: p, offer: o, copies: copies, candidates: candidates, results: make(chan copyResult, len(candidates)),
 		gone: map[ledger.LogID]bool{},
 	}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	return c
+}
+
+// count takes the living peers that say they hold the update for copies that are made.
+func (c *copying) count(u *ledger.UpdateHeld) {
+	c.p.mu.Lock()
+	holders := c.p.replica.Ledger().Session(u.Session).HoldersOf(u)
+	c.p.mu.Unlock()
+	c.candidates = slices.DeleteFunc(c.candidates, func(t target) bool {
+		held := slices.Contains(holders, t.log)
+		if held {
+			c.copied = append(c.copied, t)
+		}
+		return held
+	})
 }
 
 // candidates returns the peers that may hold a copy of an update, in an order that spreads updates over them: by a hash of the
@@ -96,13 +113,21 @@ func (c *copying) begin(send func(t target) (model.Digest, error)) bool {
 
 // stream sends the update on while it arrives.
 func (c *copying) stream(fan *fanout) {
-	c.begin(fan.outlet(func(t target, body io.Reader) (model.Digest, error) { return c.p.sendCopy(c.ctx, t, c.offer, body) }))
+	c.begin(fan.outlet(func(t target, body io.Reader) (model.Digest, error) {
+		d, err := c.p.sendCopy(c.ctx, t, c.offer, body)
+		if err != nil && c.offer.Upload != "" {
+			c.p.disown(t, c.offer.Upload)
+		}
+		return d, err
+	}))
 }
 
 // complete returns once enough peers hold the update. Further ones are asked when a copy fails or takes long.
-func (c *copying) complete(u *ledger.UpdateHeld) error {
+func (c *copying) complete(ctx context.Context, u *ledger.UpdateHeld) error {
 	c.want = u.Model
-	send := func(t target) (model.Digest, error) { return u.Model, c.p.copyTo(c.ctx, t, u) }
+	o := offerOf(u)
+	o.Upload, o.Length = c.offer.Upload, c.offer.Length
+	send := func(t target) (model.Digest, error) { return u.Model, c.p.sendHeld(c.ctx, t, o) }
 	hedge := time.NewTicker(hedgeAfter)
 	defer hedge.Stop()
 	for {
@@ -125,7 +150,7 @@ func (c *copying) complete(u *ledger.UpdateHeld) error {
 		case <-hedge.C:
 			c.begin(send)
 		case <-changed: // somebody may have died
-		case <-c.ctx.Done():
+		case <-ctx.Done():
 			return api.Unavailable("the copies took too long", time.Second)
 		}
 	}
@@ -147,8 +172,9 @@ func (c *copying) note(r copyResult) {
 	}
 }
 
-// drain waits for the copies under way, whose context has ended.
-func (c *copying) drain() {
+// end breaks off the copies under way and waits for them.
+func (c *copying) end() {
+	c.cancel()
 	for c.inFlight > 0 {
 		c.note(<-c.results)
 	}
@@ -156,17 +182,27 @@ func (c *copying) drain() {
 
 // copyTo has another peer hold an update that is here.
 func (p *Peer) copyTo(ctx context.Context, t target, u *ledger.UpdateHeld) error {
-	b, err := p.open(u.Model)
-	if err != nil {
-		return err
-	}
-	defer b.Close()
+	return p.sendHeld(ctx, t, offerOf(u))
+}
+
+// offerOf is the offer of an update that is held.
+func offerOf(u *ledger.UpdateHeld) offer {
 	o := offer{
 		Session: u.Session, Combiner: u.Combiner, ID: u.ID, Weight: u.Weight, Base: u.Base, BaseRound: u.BaseRound, Metrics: map[string]float64{}, Model: &u.Model,
 	}
 	for _, m := range u.Metrics {
 		o.Metrics[m.Name] = m.Value
 	}
+	return o
+}
+
+// sendHeld is sendCopy for an update that is here.
+func (p *Peer) sendHeld(ctx context.Context, t target, o offer) error {
+	b, err := p.open(*o.Model)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
 	_, err = p.sendCopy(ctx, t, o, io.NewSectionReader(b, 0, b.Size()))
 	return err
 }

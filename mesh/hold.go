@@ -14,6 +14,7 @@ import (
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
 	"github.com/fedmesh/fedmesh/mesh/store"
+	"github.com/fedmesh/fedmesh/mesh/upload"
 	"github.com/fedmesh/fedmesh/model"
 	"github.com/fedmesh/fedmesh/model/codec"
 )
@@ -28,6 +29,10 @@ type offer struct {
 	BaseRound uint64             `json:"base_round"`
 	Metrics   map[string]float64 `json:"metrics,omitempty"`
 	Model     *model.Digest      `json:"model,omitempty"` // of the body, where the sender knows it already
+
+	// The upload that the client sends it by, under whose name it can be gone on with here.
+	Upload string `json:"upload,omitempty"`
+	Length int64  `json:"length,omitempty"` // bytes of that
 }
 
 // parseOffer reads an offer of another peer and holds it to the rules of the public interface: what passes goes into the ledger.
@@ -49,6 +54,14 @@ func parseOffer(header, combiner string) (offer, error) {
 	}
 	if o.Weight == 0 || o.Weight > ledger.MaxWeight {
 		return o, api.InvalidRequest("weight", fmt.Errorf("weight %d is not in 1 to %d", o.Weight, uint64(ledger.MaxWeight)))
+	}
+	if o.Upload != "" {
+		if err := upload.CheckName(o.Upload); err != nil {
+			return o, api.InvalidRequest("upload", err)
+		}
+		if o.Length < 1 {
+			return o, api.InvalidRequest("length", fmt.Errorf("an upload of %d bytes", o.Length))
+		}
 	}
 	if len(o.Metrics) > maxMetrics {
 		return o, api.InvalidRequest("metric", fmt.Errorf("%d metrics; at most %d", len(o.Metrics), maxMetrics))
@@ -221,7 +234,12 @@ func (p *Peer) serveHold(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	o.Session = s.Key()
-	u, err := p.takeCopy(r.Context(), o, r.Body)
+	var u *ledger.UpdateHeld
+	if o.Upload == "" {
+		u, err = p.takeCopy(r.Context(), o, r.Body)
+	} else {
+		u, err = p.takeUpload(r, o)
+	}
 	if err != nil {
 		p.log.Debug().Err(err).Str("combiner", o.Combiner).Msg("a copy was refused")
 		if fault := api.ModelFault(err); fault != nil {
@@ -272,6 +290,9 @@ func (p *Peer) takeCopy(ctx context.Context, o offer, body io.Reader) (*ledger.U
 		return nil, err
 	}
 	defer w.Abort()
+	if _, err := io.Copy(io.Discard, body); err != nil { // its end, as an acceptor waits for it
+		return nil, modelProblem(err)
+	}
 	if o.Model != nil && *o.Model != d {
 		return nil, api.NewProblem("peer", http.StatusUnprocessableEntity, "Other bytes", fmt.Sprintf("mesh: the body has digest %s, %s was announced", d, *o.Model))
 	}

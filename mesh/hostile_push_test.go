@@ -262,7 +262,8 @@ func TestHostileRequests(t *testing.T) {
 		status       int
 		kind         api.ProblemType
 	}{
-		{http.MethodPost, updatesOfX, http.StatusMethodNotAllowed, api.TypeMethodNotAllowed},
+		{http.MethodDelete, updatesOfX, http.StatusMethodNotAllowed, api.TypeMethodNotAllowed},
+		{http.MethodPost, updatesOfX, http.StatusPreconditionFailed, api.TypeUnsupportedTus},
 		{http.MethodPut, "/v1/nothing", http.StatusNotFound, api.TypeUnknownRoute},
 		{http.MethodGet, "/v1/sessions/s%2Ft", http.StatusBadRequest, api.TypeInvalidRequest},
 		{http.MethodGet, "/v1/sessions/" + long, http.StatusBadRequest, api.TypeInvalidRequest},

@@ -14,6 +14,7 @@ import (
 	"github.com/fedmesh/fedmesh/mesh/gossip"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
 	"github.com/fedmesh/fedmesh/mesh/store"
+	"github.com/fedmesh/fedmesh/mesh/upload"
 	"github.com/fedmesh/fedmesh/model"
 )
 
@@ -28,6 +29,7 @@ type Peer struct {
 	metrics *metrics
 	events  *events
 	buffers buffers
+	uploads *upload.Set
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -86,6 +88,7 @@ func New(cfg Config) (*Peer, error) {
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.http = newHTTPClient(cfg)
+	p.uploads = upload.New(p.pushingUpload, upload.Options{})
 	p.metrics = newMetrics(cfg.Registerer, p)
 	if err := p.load(); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -123,6 +126,7 @@ func (p *Peer) Close() error {
 		if g != nil {
 			err = g.Close()
 		}
+		p.uploads.Close()
 		p.wg.Wait()
 		p.http.CloseIdleConnections()
 		p.events.close()

@@ -17,68 +17,105 @@ import (
 // While the body arrives it is sent on to the other holders; all of them read, check and store it for themselves, and their logs
 // are synced in parallel.
 func (p *Peer) Push(ctx context.Context, req api.PushRequest) (api.Receipt, error) {
-	receipt, err := p.push(ctx, req)
-	switch {
-	case err != nil:
-		p.metrics.updates.WithLabelValues("refused").Inc()
-	case receipt.Duplicate:
-		p.metrics.updates.WithLabelValues("duplicate").Inc()
-	default:
-		p.metrics.updates.WithLabelValues("accepted").Inc()
+	g := &pushing{p: p, req: req}
+	if err := g.Take(ctx, req.Body); err != nil {
+		return api.Receipt{}, err
 	}
-	return receipt, err
+	return g.Finish(ctx)
 }
 
-func (p *Peer) push(ctx context.Context, req api.PushRequest) (api.Receipt, error) {
-	var none api.Receipt
-	if err := p.Ready(); err != nil {
-		return none, api.NotReady(err)
-	}
-	o, copies, err := p.offer(ctx, req)
+// pushing is an update on its way. It implements upload.Work.
+type pushing struct {
+	p      *Peer
+	req    api.PushRequest
+	upload string // name of the upload it comes by, if it does
+
+	offer     offer
+	copies    int
+	before    ledger.Vector      // what was held here before it
+	copying   *copying           // begun while it arrived; nil once it has ended
+	known     *ledger.UpdateHeld // once it is held here
+	duplicate bool
+	durable   bool // whatever becomes of the others
+}
+
+// Take holds the update here. Copies at other peers are under way then, until Finish.
+func (g *pushing) Take(ctx context.Context, body io.Reader) error {
+	err := g.take(ctx, body)
 	if err != nil {
-		return none, err
+		g.p.metrics.updates.WithLabelValues("refused").Inc()
+	}
+	return err
+}
+
+func (g *pushing) take(ctx context.Context, body io.Reader) error {
+	p := g.p
+	if err := p.Ready(); err != nil {
+		return api.NotReady(err)
+	}
+	var err error
+	if g.offer, g.copies, err = p.offer(ctx, g.req); err != nil {
+		return err
+	}
+	o := &g.offer
+	if g.upload != "" {
+		o.Upload, o.Length = g.upload, g.req.Length
 	}
 	st, err := p.prepare(o.Session)
 	if err != nil {
-		return none, api.Unavailable(err.Error(), time.Second)
+		return api.Unavailable(err.Error(), time.Second)
 	}
-	before := p.vector()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	g.before = p.vector()
 
-	c := p.newCopying(ctx, o, copies)
-	fan := &fanout{Reader: req.Body}
+	c := p.newCopying(ctx, *o, g.copies)
+	fan := &fanout{Reader: body}
 	for range min(c.need(), len(c.candidates)) {
 		c.stream(fan)
 	}
-	alone := c.inFlight == 0
-	w, d, err := p.receive(st, o, fan, alone)
+	g.durable = c.inFlight == 0
+	w, d, err := p.receive(st, *o, fan, g.durable)
 	if err == nil {
 		_, err = io.Copy(io.Discard, fan) // the end of the body, for the others
 	}
 	fan.finish(err)
-	var known *ledger.UpdateHeld
-	var duplicate bool
 	if err == nil {
 		defer w.Abort()
-		p.accept(o, d)
-		known, duplicate, err = p.hold(ctx, w, o.update(d, st.spec.Layout().Size()), alone)
+		p.accept(*o, d)
+		g.known, g.duplicate, err = p.hold(ctx, w, o.update(d, st.spec.Layout().Size()), g.durable)
 	}
-	if err == nil {
-		err = c.complete(known)
-	}
-	cancel()
-	c.drain()
 	if err != nil {
-		return none, err
+		c.end()
+		return err
 	}
-	if len(c.copied) == 0 && !alone {
+	g.copying = c
+	return nil
+}
+
+// Finish sees to the copies and returns the receipt. After a failure it may be called again.
+func (g *pushing) Finish(ctx context.Context) (api.Receipt, error) {
+	p, c := g.p, g.copying
+	if c == nil {
+		c = p.newCopying(ctx, g.offer, g.copies)
+		c.count(g.known)
+	}
+	g.copying = nil
+	err := c.complete(ctx, g.known)
+	c.end()
+	if err == nil && len(c.copied) == 0 && !g.durable {
 		// The only holder after all: then the bytes must outlive a power cut.
-		if err := errors.Join(p.dir.Blobs().Sync(p.ctx, known.Model), p.dir.Blobs().Sync(p.ctx, known.Base)); err != nil {
-			return none, storageProblem(err)
-		}
+		err = storageProblem(errors.Join(p.dir.Blobs().Sync(p.ctx, g.known.Model), p.dir.Blobs().Sync(p.ctx, g.known.Base)))
 	}
-	return p.receipt(known, c.copied, duplicate && p.heldWithin(known, before)), nil
+	if err != nil {
+		p.metrics.updates.WithLabelValues("refused").Inc()
+		return api.Receipt{}, err
+	}
+	r := p.receipt(g.known, c.copied, g.duplicate && p.heldWithin(g.known, g.before))
+	result := "accepted"
+	if r.Duplicate {
+		result = "duplicate"
+	}
+	p.metrics.updates.WithLabelValues(result).Inc()
+	return r, nil
 }
 
 // vector is what this peer holds now.

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
@@ -19,6 +21,7 @@ import (
 //
 //	POST entries                       anti-entropy of the ledger (exchange.go)
 //	PUT  updates/{session}/{combiner}  hold a copy of an update (hold.go)
+//	DELETE uploads/{upload}            an update that was to be held will not come (uploads.go)
 //	POST sessions/{session}            hold a session's seed, and ?model=DIGEST
 //	GET  blobs/{digest}                a model file, with ranges
 //	POST sums/{session}                the exact sum over an explicit label and range (sums.go)
@@ -29,10 +32,22 @@ const (
 	headerUpdate = "Fedmesh-Update"
 )
 
+// sendBuffer bounds what a connection has sent and the other side has not received. When this machine dies it is lost, and who uploads has to
+// send it again. The kernel takes twice as much.
+const sendBuffer = 512 << 10
+
 func newHTTPClient(cfg Config) *http.Client {
 	dial := cfg.Dial
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 2 * time.Second}).DialContext
+	}
+	unbounded := dial
+	dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := unbounded(ctx, network, addr)
+		if b, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
+			_ = b.SetWriteBuffer(sendBuffer)
+		}
+		return conn, err
 	}
 	return &http.Client{Transport: &http.Transport{
 		DialContext:           dial,
@@ -50,6 +65,7 @@ func (p *Peer) PeerHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/peer/entries", p.serveEntries)
 	mux.HandleFunc("PUT /v1/peer/updates/{session}/{combiner}", p.serveHold)
+	mux.HandleFunc("DELETE /v1/peer/uploads/{upload}", p.serveDisown)
 	mux.HandleFunc("POST /v1/peer/sessions/{session}", p.serveSeed)
 	mux.HandleFunc("GET /v1/peer/blobs/{digest}", p.serveBlob)
 	mux.HandleFunc("POST /v1/peer/sums/{session}", p.serveSums)
@@ -78,13 +94,23 @@ func (p *Peer) PeerHandler() http.Handler {
 // patient is a request's body that breaks off when nothing arrives for a while. Whoever sends it gives up earlier.
 type patient struct {
 	io.ReadCloser
-	rc    *http.ResponseController
-	after time.Duration
-	ended bool
+	rc          *http.ResponseController
+	after       time.Duration
+	ended       bool
+	interrupted atomic.Bool
+}
+
+// Interrupt implements api.UploadBody.
+func (b *patient) Interrupt() {
+	b.interrupted.Store(true)
+	_ = b.rc.SetReadDeadline(time.Now())
 }
 
 func (b *patient) Read(p []byte) (int, error) {
 	_ = b.rc.SetReadDeadline(time.Now().Add(b.after))
+	if b.interrupted.Load() { // looked at after the deadline was set, which Interrupt does in the other order
+		return 0, os.ErrDeadlineExceeded
+	}
 	n, err := b.ReadCloser.Read(p)
 	if errors.Is(err, io.EOF) {
 		// net/http watches the connection from now on; a deadline left behind would end the request.
@@ -146,6 +172,7 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 		edit(req)
 	}
 	if r, ok := body.(*watched); ok {
+		r.pause = func() { watch.Stop() }
 		r.touch = func() { watch.Reset(p.cfg.StallAfter) }
 	}
 	resp, err := p.http.Do(req)
@@ -183,18 +210,19 @@ func (p *Peer) patience(path string) time.Duration {
 	return p.cfg.StallAfter
 }
 
-// watched is a request body that keeps the stall timer of its call from firing while it is read.
+// watched is a request body that has the stall timer of its call run while the other side takes what was read, and not while this side has
+// nothing to send.
 type watched struct {
 	io.Reader
-	touch func()
+	pause, touch func()
 }
 
 func (r *watched) Read(b []byte) (int, error) {
-	n, err := r.Reader.Read(b)
-	if r.touch != nil && n > 0 {
-		r.touch()
+	if r.touch != nil {
+		r.pause()
+		defer r.touch()
 	}
-	return n, err
+	return r.Reader.Read(b)
 }
 
 // Close lets the transport end the reader it was given.

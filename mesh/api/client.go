@@ -38,7 +38,8 @@ const (
 )
 
 // Source opens a body for one attempt: the bytes from the start and their number, -1 when unknown. It is called again
-// for each peer that is tried.
+// for each peer that is tried, and must then open the same bytes. Where an upload is gone on with in the middle, a body that is an
+// io.Seeker is sought there, and another read up to there.
 type Source func() (io.ReadCloser, int64, error)
 
 // ClientOptions tunes a client. The zero value is good.
@@ -50,6 +51,7 @@ type ClientOptions struct {
 	IdleTimeout     time.Duration                                                     // without a byte moved while a body is under way; default 30 s
 	BadFor          time.Duration                                                     // how long a peer that failed is tried after the others; default 5 s
 	MaxBackoff      time.Duration                                                     // between two passes through the peers; default 3 s
+	ResumeFrom      int64                                                             // bytes from which on an update goes by resumable upload; default 16 MiB
 	Passes          int                                                               // passes through all peers before giving up; 0: until the context ends
 	UserAgent       string                                                            // default "fedmesh"
 	DialContext     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: real sockets
@@ -62,6 +64,7 @@ func (o ClientOptions) withDefaults() ClientOptions {
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 30*time.Second)
 	o.BadFor = cmp.Or(o.BadFor, 5*time.Second)
 	o.MaxBackoff = cmp.Or(o.MaxBackoff, 3*time.Second)
+	o.ResumeFrom = cmp.Or(o.ResumeFrom, 16<<20)
 	o.UserAgent = cmp.Or(o.UserAgent, "fedmesh")
 	if o.Rand == nil {
 		o.Rand = rand.NewPCG(rand.Uint64(), rand.Uint64())
@@ -139,7 +142,11 @@ func NewClient(peers []string, o ClientOptions) (*Client, error) {
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
 			defer cancel()
-			return dial(ctx, network, addr)
+			conn, err := dial(ctx, network, addr)
+			if b, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
+				_ = b.SetWriteBuffer(socketBuffer) // what is sent and not received must be sent again when a peer dies
+			}
+			return conn, err
 		},
 		TLSHandshakeTimeout:   o.ConnectTimeout,
 		ExpectContinueTimeout: time.Second,

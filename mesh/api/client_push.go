@@ -34,14 +34,26 @@ func (c *Client) Push(ctx context.Context, session string, o PushOptions, body S
 	for _, name := range slices.Sorted(maps.Keys(o.Metrics)) {
 		q.Set(metricPrefix+name, strconv.FormatFloat(o.Metrics[name], 'g', -1, 64))
 	}
-	err = c.try(ctx, "push to "+session, c.opts.Passes, func(ctx context.Context, peer string) error {
+	first, err := openFirst(body)
+	if err != nil {
+		return receipt, fmt.Errorf("api: push to %s: %w", session, err)
+	}
+	defer first.close()
+	path := sessionPath(session) + "/updates/" + o.Combiner
+	put := func(ctx context.Context, peer string) error {
 		_, err := c.ask(ctx, peer, call{
-			method: http.MethodPut, path: sessionPath(session) + "/updates/" + o.Combiner, query: q,
-			header: http.Header{"Content-Type": {"application/octet-stream"}}, body: body,
+			method: http.MethodPut, path: path, query: q,
+			header: http.Header{"Content-Type": {"application/octet-stream"}}, body: first.open,
 		}, &receipt)
 		return err
-	})
-	if err != nil {
+	}
+	attempt := put
+	if first.size >= c.opts.ResumeFrom && (o.ID != "" || o.Base != "") {
+		up := &resumable{c: c, path: path, query: q, body: first, receipt: &receipt, put: put}
+		attempt = up.attempt
+		defer up.abandon(ctx)
+	}
+	if err := c.try(ctx, "push to "+session, c.opts.Passes, attempt); err != nil {
 		return Receipt{}, err
 	}
 	return receipt, nil

@@ -104,6 +104,12 @@ func unknownHere(p *Problem) bool {
 
 // order is the order in which the peers are tried now: those that failed lately come last.
 func (c *Client) order() []*peerState {
+	good, bad := c.standing()
+	return append(good, bad...)
+}
+
+// standing divides the peers into those that did not fail lately and those that did.
+func (c *Client) standing() (good, bad []*peerState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	peers := append([]*peerState(nil), c.peers...)
@@ -111,8 +117,7 @@ func (c *Client) order() []*peerState {
 		c.rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
 	}
 	now := time.Now()
-	good := make([]*peerState, 0, len(peers))
-	var bad []*peerState
+	good = make([]*peerState, 0, len(peers))
 	for _, p := range peers {
 		if now.Before(p.bad) {
 			bad = append(bad, p)
@@ -120,7 +125,7 @@ func (c *Client) order() []*peerState {
 			good = append(good, p)
 		}
 	}
-	return append(good, bad...)
+	return good, bad
 }
 
 // mark remembers that a peer failed, or with zero that it did not.
@@ -157,6 +162,7 @@ type call struct {
 	body   Source
 	extra  time.Duration // how much longer than usual the answer may take
 	idle   time.Duration // instead of IdleTimeout
+	sent   *atomic.Int64 // counts the bytes of body that were handed over; nil: nobody wants to know
 }
 
 // send makes a request. Answers from 400 on come back as *Problem. The answer's body is watched until it is closed, which the caller does.
@@ -209,7 +215,7 @@ func (c *Client) roundTrip(ctx context.Context, peer string, k call, dog *watchd
 			fault.set(err)
 			return nil, 0, err
 		}
-		return &watchedBody{ReadCloser: rc, fault: &fault, dog: dog, idle: c.opts.IdleTimeout, then: c.opts.ResponseTimeout + k.extra}, n, nil
+		return &watchedBody{ReadCloser: rc, sent: k.sent, fault: &fault, dog: dog, idle: c.opts.IdleTimeout, then: c.opts.ResponseTimeout + k.extra}, n, nil
 	}
 	body, n, err := open()
 	if err != nil {
@@ -311,6 +317,7 @@ type watchedBody struct {
 	dog   *watchdog
 	idle  time.Duration // between two pieces
 	then  time.Duration // after the last, for the answer
+	sent  *atomic.Int64
 
 	closed atomic.Bool // net/http closes it while it reads, when the connection fails
 }
@@ -318,6 +325,9 @@ type watchedBody struct {
 // Read reads from the source.
 func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	if b.sent != nil {
+		b.sent.Add(int64(n))
+	}
 	switch {
 	case err == nil:
 		b.dog.kick(b.idle)

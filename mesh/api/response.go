@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -158,6 +159,17 @@ type body struct {
 	limit    int64
 	ended    bool
 	err      error // what ended it, other than io.EOF
+
+	interrupted atomic.Bool
+}
+
+// errInterrupted is the error of a body that somebody else goes on with.
+var errInterrupted = errors.New("api: interrupted")
+
+// Interrupt implements UploadBody.
+func (b *body) Interrupt() {
+	b.interrupted.Store(true)
+	_ = b.rc.SetReadDeadline(time.Now())
 }
 
 // Read reads from the client.
@@ -167,6 +179,10 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	start := time.Now()
 	_ = b.rc.SetReadDeadline(start.Add(b.patience))
+	if b.interrupted.Load() { // looked at after the deadline was set, which Interrupt does in the other order
+		b.err = errInterrupted
+		return 0, b.err
+	}
 	n, err := b.src.Read(p)
 	b.n += int64(n)
 	b.progress += int64(n)
@@ -178,7 +194,11 @@ func (b *body) Read(p []byte) (int, error) {
 		// net/http watches the connection from now on; a deadline left behind would end the request.
 		_ = b.rc.SetReadDeadline(time.Time{})
 		b.ended = errors.Is(err, io.EOF)
-		if !b.ended {
+		switch {
+		case b.ended:
+		case b.interrupted.Load():
+			b.err = errInterrupted
+		default:
 			b.err = err
 		}
 	}
@@ -195,6 +215,8 @@ func (b *body) problem() *Problem {
 	switch {
 	case b.err == nil:
 		return nil
+	case errors.Is(b.err, errInterrupted):
+		return NewProblem(TypeUploadConflict, http.StatusConflict, "Not where the upload stands", "another connection has taken over, or the upload was ended")
 	case errors.As(b.err, &tooLarge):
 		return TooLarge(b.limit)
 	case errors.Is(b.err, os.ErrDeadlineExceeded):

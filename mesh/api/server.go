@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"path"
 	"runtime/debug"
@@ -27,6 +28,9 @@ const (
 	headerDigest = "Fedmesh-Digest"  // its digest, also where ETag cannot be
 	headerReqID  = "Fedmesh-Request" // id of a request, in the log beside an internal error
 )
+
+// socketBuffer bounds what a connection has sent or received that the other side, or this one, has not read yet. The kernel takes twice as much.
+const socketBuffer = 512 << 10
 
 // DefaultMaxBody is the largest model a server takes unless told otherwise: 64 GiB.
 const DefaultMaxBody = 64 << 30
@@ -99,7 +103,7 @@ func NewServer(b Backend, o ServerOptions) *Server {
 		streams: make(chan struct{}, maxStreams),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
-	s.routes = slices.Concat(s.sessionRoutes(), s.updateRoutes(), s.modelRoutes(), s.roundRoutes(), s.meshRoutes(), s.pageRoutes())
+	s.routes = slices.Concat(s.sessionRoutes(), s.updateRoutes(), s.uploadRoutes(), s.modelRoutes(), s.roundRoutes(), s.meshRoutes(), s.pageRoutes())
 	byPattern := map[string]map[string]handler{}
 	for _, rt := range s.routes {
 		if byPattern[rt.pattern] == nil {
@@ -129,9 +133,18 @@ func (s *Server) HTTPServer(h http.Handler) *http.Server {
 		ReadHeaderTimeout: s.opts.Timeouts.Header,
 		IdleTimeout:       s.opts.Timeouts.Idle,
 		MaxHeaderBytes:    64 << 10,
+		ConnContext:       bounded,
 	}
 	hs.RegisterOnShutdown(s.Close)
 	return hs
+}
+
+// bounded keeps what a connection has received unread small: it is lost with the process, and would have to be sent again.
+func bounded(ctx context.Context, c net.Conn) context.Context {
+	if b, ok := c.(interface{ SetReadBuffer(bytes int) error }); ok {
+		_ = b.SetReadBuffer(socketBuffer)
+	}
+	return ctx
 }
 
 // ServeHTTP serves one request.
