@@ -149,6 +149,13 @@ func TestLostPartsAreCorruption(t *testing.T) {
 		"first segment missing":                 func(m *memFS) { _ = m.Remove(seg1) },
 		"first segment in the second's place":   func(m *memFS) { _ = m.Rename(seg1, seg2) },
 		"second segment in the first's place":   func(m *memFS) { _ = m.Rename(seg2, seg1) },
+		"first segment missing, second torn": func(m *memFS) {
+			_ = m.Remove(seg1)
+			m.setContent(seg2, m.content(seg2)[:5])
+		},
+		"second segment starts with the first's records": func(m *memFS) {
+			m.setContent(seg2, segment.Header{Number: 2, First: 1}.Encode())
+		},
 		"number in the header is another": func(m *memFS) {
 			_ = m.Remove(seg2)
 			m.setContent(seg1, segment.Header{Number: 9, First: 1}.Encode())

@@ -5,9 +5,10 @@
 //	d, err := store.Open(dir, store.Options{Logger: logger})
 //	if err != nil { ... }
 //	defer d.Close()
-//	err = d.Log().Replay(nil, func(rec []byte) error { return ledger.Load(rec) })
+//	err = d.Log().Replay(ledger.LoadSnapshot, ledger.Load)
 //	pos, err := d.Log().Append(rec)
 //	err = d.Log().Sync(ctx, pos) // now it may be shown to others
+//	err = d.Log().Snapshot(ctx, pos, ledger.WriteSnapshot) // now the records may go
 //
 // # Directory
 //
@@ -15,6 +16,7 @@
 //	NAME.json                     SaveJSON and LoadJSON
 //	blobs/DIGEST.safetensors      immutable, renamed into place when whole
 //	log/00000001.log ...          segments, numbered without gaps
+//	log/00000042.snapshot         what stands for the records up to number 42
 //
 // Names that start with ".tmp-" are unfinished files; Open removes them.
 //
@@ -53,6 +55,28 @@
 // for one. The check of the length alone makes it cheap to look for the next whole
 // record after a damaged one.
 //
+// # Snapshots
+//
+// A snapshot is a stream of bytes, of any size, that stands for all records up to one number.
+// What is in it is its owner's business. The file is a header of 32 bytes, chunks and an end
+// marker:
+//
+//	 0  8  magic "fmsnap\x00\x01", the last byte being the version
+//	 8  8  number of the last record that it stands for, as in the file's name
+//	16  8  size of the file
+//	24  4  salt, random per snapshot
+//	28  4  CRC of bytes 0 to 27
+//
+// A chunk has the format of a record, with a payload of 1 byte to 1 MiB, and as many bytes are
+// in memory at a time. The end marker is a chunk without payload. The header is written last.
+//
+// A snapshot is written to a temporary file and fsynced, the file is renamed, the directory is
+// fsynced. Then what it stands for is removed: the snapshot before it, and, oldest first, each
+// segment whose records it all stands for. As the log begins a new segment before a snapshot is
+// written, all segments up to then can go if nothing has been appended behind the snapshot's
+// last record yet; else the last of them stays until the next snapshot. Records that a snapshot
+// stands for are durable before it is, so the log always reaches up to it.
+//
 // # After a crash
 //
 // A segment is fsynced before the next one starts, and files only ever grow at
@@ -64,13 +88,24 @@
 // and what to do. Damage to the very last record alone cannot be told from a torn
 // write and is cut.
 //
+// The last snapshot counts. Replay goes on with the last segment that starts no later than
+// right behind it, and passes over the records in that one which the snapshot stands for. What
+// comes before is left over from removals that a crash has cut short; they may reach the disk
+// in any order, so it may have gaps. Replay removes the rest of it, once all that is kept is
+// durable. A missing segment from there on is corruption, and so is a snapshot that is damaged,
+// even if segments it stands for are still there: it was whole when it got its name. With
+// [Never] the log may after a loss of power end before its snapshot does; Replay logs it and
+// goes on behind the snapshot.
+//
 // A segment is never changed once the next one exists, and record numbers carry
-// on through all segments, so the oldest may be dropped without renumbering.
+// on through all segments, so the oldest are dropped without renumbering.
 //
 // # Concurrency
 //
 // All methods of Dir, Log and Blobs may be called from many goroutines, except
-// that Replay must have returned before the first Append. A Writer's WriteAt and ReadAt
+// that Replay must have returned before the first Append. A Snapshot runs in its
+// caller's goroutine, one at a time, and holds up neither Append nor Sync; Close breaks it off and
+// waits for it. A Writer's WriteAt and ReadAt
 // may run together on ranges that do not overlap; its Write, and a Blob's Read and
 // Seek, share one offset and belong to one goroutine. The log's one goroutine, for
 // an fsync under way, is waited for by Close.

@@ -5,20 +5,22 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/fedmesh/fedmesh/mesh/store/internal/segment"
 	"github.com/fedmesh/fedmesh/mesh/store/internal/snapshot"
 )
 
-// Replay hands out what the log holds, in order, and makes it ready for Append. It
-// must be called once, before anything else. If there is a snapshot, snap is called first, with the
-// bytes of it and the number of the last record it stands for; it need not read all of them, and
-// if it is nil there must be no snapshot. Then fn is called with each record behind the snapshot. A reader and a record
-// belong to the callee only during the call; an error of it ends the replay and is returned, wrapped.
+// Replay hands out what the log holds, in order, and makes it ready for Append. It must be
+// called once, before anything else. If there is a snapshot, snap is called first, with the
+// bytes of it and the number of the last record it stands for; it need not read all of them,
+// and if it is nil there must be no snapshot. Then fn is called with each record behind the
+// snapshot. A reader and a record belong to the callee only during the call; an error of it
+// ends the replay and is returned, wrapped.
 //
-// A torn tail is cut off and what is left made durable, so that all of it may be shown to others. On
-// any other damage the error wraps ErrCorrupt and nothing has been changed; what the callees have
-// made of what came before it is of no use then.
+// A torn tail is cut off and what is left made durable, so that all of it may be shown to
+// others. On any other damage the error wraps ErrCorrupt and nothing has been changed; what the
+// callees have made of what came before it is of no use then.
 func (l *Log) Replay(snap func(r io.Reader, pos uint64) error, fn func(rec []byte) error) error {
 	l.mu.Lock()
 	if l.state != logUnread {
@@ -107,16 +109,16 @@ func (l *Log) replay(snap func(r io.Reader, pos uint64) error, fn func(rec []byt
 // them may be missing.
 func (l *Log) start(t *tail, numbers []uint64) (int, error) {
 	behind := t.snap.pos + 1
-	for i := len(numbers) - 1; i >= 0; i-- {
+	for i, number := range slices.Backward(numbers) {
 		last := i == len(numbers)-1
-		if !last && numbers[i]+1 != numbers[i+1] {
-			return 0, l.missing(numbers[i]+1, behind)
+		if !last && number+1 != numbers[i+1] {
+			return 0, l.missing(number+1, behind)
 		}
-		head, torn, err := l.headOf(numbers[i], last)
+		head, torn, err := l.headOf(number, last)
 		switch {
 		case err != nil:
 			return 0, err
-		case i == 0 && t.snap.pos == 0 && numbers[0] != 1:
+		case i == 0 && t.snap.pos == 0 && number != 1:
 			return 0, l.missing(1, behind)
 		case torn && i == 0:
 			t.next = behind
@@ -136,7 +138,8 @@ func (l *Log) missing(number, behind uint64) error {
 	return corrupt(l.segmentPath(number), 0, fmt.Sprintf("it is missing, and records from %d on may be in it", behind))
 }
 
-// headOf reads the header of a segment. It is torn if the segment is the last and no more than that.
+// headOf reads the header of a segment. It is torn if the segment is the last and no more than
+// that.
 func (l *Log) headOf(number uint64, last bool) (head segment.Header, torn bool, err error) {
 	file, err := l.fs.OpenFile(l.segmentPath(number), os.O_RDONLY, 0)
 	if err != nil {
@@ -169,8 +172,8 @@ func (l *Log) readHead(file File, number uint64, last bool) (head segment.Header
 	return head, size, nil
 }
 
-// replaySnapshot calls fn with the snapshot of the records up to t.snap.pos and sees to it that it is sound
-// and durable.
+// replaySnapshot calls fn with the snapshot of the records up to t.snap.pos and sees to it that
+// it is sound and durable.
 func (l *Log) replaySnapshot(t *tail, fn func(r io.Reader, pos uint64) error) error {
 	if fn == nil {
 		return fmt.Errorf("store: log: there is a snapshot of the records up to %d, but none is expected", t.snap.pos)
@@ -216,7 +219,8 @@ func (l *Log) readSnapshot(t *tail, file File, path string, fn func(r io.Reader,
 	return nil
 }
 
-// replayFrom reads the segments numbers, the first of which starts with record t.next, and settles the last.
+// replayFrom reads the segments numbers, the first of which starts with record t.next, and
+// settles the last.
 func (l *Log) replayFrom(t *tail, numbers []uint64, fn func(rec []byte) error) (err error) {
 	for i, number := range numbers {
 		last := i == len(numbers)-1
@@ -227,6 +231,11 @@ func (l *Log) replayFrom(t *tail, numbers []uint64, fn func(rec []byte) error) (
 		if err == nil && last {
 			if err = l.settle(t, number); err == nil {
 				return nil
+			}
+		}
+		if err == nil { // an earlier process may have written it without fsyncs
+			if err = l.sync(t.file); err != nil {
+				err = fmt.Errorf("store: log: %w", err)
 			}
 		}
 		if err = errors.Join(err, t.file.Close()); err != nil {

@@ -43,19 +43,19 @@ func (l *Log) Stats() Stats {
 // the snapshot before. From then on Replay hands out those bytes in the place of these records.
 // Append and Sync go on meanwhile; there is one Snapshot at a time.
 //
-// The change is atomic: a crash leaves either all as it was or the new snapshot and the records behind
-// pos. The snapshot is durable (see [Never]) before anything that it stands for is removed, which is the
-// snapshot before, and each segment of the log with no record behind pos. A file that cannot
-// be removed is no error; it is logged, and Replay tries again.
+// The change is atomic: a crash leaves either all as it was or the new snapshot and the records
+// behind pos. The snapshot is durable (see [Never]) before anything that it stands for is
+// removed, which is the snapshot before, and each segment of the log with no record behind pos.
+// A file that cannot be removed is no error; it is logged, and Replay tries again.
 //
-// After an error nothing has been removed and no record is lost, and unless it wraps
-// ErrFailed the log goes on and a later Snapshot may succeed. Only if the directory could not be fsynced
+// After an error nothing has been removed and no record is lost, and unless it wraps ErrFailed
+// the log goes on and a later Snapshot may succeed. Only if the directory could not be fsynced
 // is the new snapshot there all the same, which the next Replay may then find or not.
 //
 // write is called once, in this goroutine, with a writer that must not be used after it has
-// returned. It may write any number of bytes, in parts of any size, which are buffered; an error of it is returned,
-// wrapped. Its Writes fail when ctx ends and when the directory is being closed. As Close waits for Snapshot, write must
-// not wait for Close.
+// returned. It may write any number of bytes, in parts of any size, which are buffered; an
+// error of it is returned, wrapped. Its Writes fail when ctx ends and when the directory is
+// being closed. As Close waits for Snapshot, write must not wait for Close.
 func (l *Log) Snapshot(ctx context.Context, pos uint64, write func(w io.Writer) error) error {
 	if err := l.beginSnapshot(pos); err != nil {
 		return err
@@ -86,8 +86,8 @@ func (l *Log) Snapshot(ctx context.Context, pos uint64, write func(w io.Writer) 
 	return nil
 }
 
-// beginSnapshot makes the records up to pos durable and, if it can, the end of a segment out of the end
-// of the log, so that it can go with the others.
+// beginSnapshot makes the records up to pos durable and, if it can, the end of a segment out of
+// the end of the log, so that it can go with the others.
 func (l *Log) beginSnapshot(pos uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -160,7 +160,7 @@ func (l *Log) writeSnapshot(ctx context.Context, pos uint64, write func(w io.Wri
 	if err := file.Close(); err != nil {
 		return 0, err
 	}
-	if err := errors.Join(stopped(), l.Err()); err != nil {
+	if err := errors.Join(ctx.Err(), l.Err()); err != nil {
 		return 0, err
 	}
 	if err := l.fs.Rename(name, l.snapshotPath(pos)); err != nil {
@@ -170,8 +170,8 @@ func (l *Log) writeSnapshot(ctx context.Context, pos uint64, write func(w io.Wri
 	return size, nil
 }
 
-// superseded returns the paths of those of segs, ascending and without gaps, all of whose records are numbered up to
-// pos. The segment behind them starts with record next.
+// superseded returns the paths of those of segs, ascending and without gaps, all of whose
+// records are numbered up to pos. The segment behind them starts with record next.
 func (l *Log) superseded(segs []sealed, next, pos uint64) (paths []string) {
 	for i, seg := range segs {
 		behind := next
@@ -199,8 +199,8 @@ func (s stoppable) Write(p []byte) (int, error) {
 	return s.w.Write(p)
 }
 
-// snapshotSink has the disk begin while there is more to come, or the one long fsync at the end would
-// hold up those of the log.
+// snapshotSink has the disk begin while there is more to come, or the one long fsync at the end
+// would hold up those of the log.
 type snapshotSink struct {
 	file  File
 	early bool

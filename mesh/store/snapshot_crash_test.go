@@ -434,3 +434,21 @@ func TestLogShorterThanSnapshot(t *testing.T) {
 		})
 	}
 }
+
+// What was written without fsyncs is durable once it has been read with them.
+func TestDurableAfterReplay(t *testing.T) {
+	mem := newMemFS()
+	d := open(t, "/data", store.Options{FS: mem, SegmentBytes: 150, Fsync: store.Never})
+	must(t, d.Log().Replay(nil, nop))
+	w := &writer{t: t, l: d.Log()}
+	w.append(7)
+	w.snapshot(6, func() {})
+	w.append(10)
+	must(t, errors.Join(w.err, d.Close()))
+	d = open(t, "/data", store.Options{FS: mem, SegmentBytes: 150})
+	_, err := replayAll(d.Log())
+	must(t, err)
+	for seed := range uint64(10) {
+		reopened(t, mem.powerLost(rand.New(rand.NewPCG(seed, 0))), 17, 17, 6)
+	}
+}

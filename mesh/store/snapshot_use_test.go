@@ -140,6 +140,46 @@ func TestSnapshotBrokenOff(t *testing.T) {
 	mustEqual(t, c.recs, records(3, 10))
 }
 
+// A log that fails meanwhile keeps all it has, and a caller that goes away at the last moment is heeded.
+func TestSnapshotFailsWithTheLog(t *testing.T) {
+	mem := newMemFS()
+	d := open(t, "/data", store.Options{FS: mem})
+	l := d.Log()
+	must(t, l.Replay(nil, nop))
+	appendAll(t, l, records(3, 10)...)
+	gone, cancel := context.WithCancel(t.Context())
+	mem.setFault(func(op, name string) error {
+		if op == "sync" && strings.HasSuffix(name, "snapshot") {
+			cancel()
+		}
+		return nil
+	})
+	if err := l.Snapshot(gone, 3, writing(nil)); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	mem.setFault(nil)
+	err := l.Snapshot(t.Context(), 3, func(io.Writer) error {
+		appendAll(t, l, []byte("four"))
+		mem.failOnce("sync", syscall.EIO)
+		if err := l.Sync(t.Context(), 4); !errors.Is(err, store.ErrFailed) {
+			t.Error(err)
+		}
+		return nil
+	})
+	if !errors.Is(err, store.ErrFailed) {
+		t.Fatal(err)
+	}
+	if err := d.Close(); !errors.Is(err, store.ErrFailed) {
+		t.Fatal(err)
+	}
+	c, err := replayAll(open(t, "/data", store.Options{FS: mem}).Log())
+	must(t, err)
+	if c.pos != 0 {
+		t.Fatalf("%+v", c)
+	}
+	mustEqual(t, c.recs, append(records(3, 10), []byte("four")))
+}
+
 // A temporary file that a crash has left is removed, whatever is in it.
 func TestTornSnapshotIsRemoved(t *testing.T) {
 	dir := t.TempDir()
@@ -340,7 +380,7 @@ func TestSnapshotWhileAppending(t *testing.T) {
 		default:
 		}
 		mu.Lock()
-		now := state[:len(state):len(state)]
+		now := slices.Clip(state)
 		mu.Unlock()
 		if len(now) == 0 {
 			runtime.Gosched()

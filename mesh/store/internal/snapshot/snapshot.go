@@ -76,8 +76,8 @@ type Writer struct {
 	err   error
 }
 
-// NewWriter returns a Writer to dst, from offset 0, of the snapshot for the records up to number pos.
-// All chunks but the last have chunk bytes of payload, 1 to MaxChunk.
+// NewWriter returns a Writer to dst, from offset 0, of the snapshot for the records up to
+// number pos. All chunks but the last have chunk bytes of payload, 1 to MaxChunk.
 func NewWriter(dst io.WriterAt, pos uint64, salt uint32, chunk int) *Writer {
 	return &Writer{dst: dst, h: Header{Pos: pos, Size: segment.HeaderSize, Salt: salt}, chunk: chunk}
 }
