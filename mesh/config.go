@@ -40,6 +40,10 @@ type Config struct {
 	ExchangeEvery time.Duration
 	// RepairEvery is how often a peer looks for updates with too few copies and for bytes that may go.
 	RepairEvery time.Duration
+	// CompactAfter is by how many bytes the log grows before it is compacted; more where what is kept has more. Of every session
+	// the last KeepRounds final rounds stay as they are.
+	CompactAfter int64
+	KeepRounds   uint64
 	// StallAfter is how long a transfer to or from another peer may make no progress.
 	StallAfter time.Duration
 
@@ -61,6 +65,8 @@ func DefaultConfig() Config {
 		ExchangeEvery: 500 * time.Millisecond,
 		RepairEvery:   2 * time.Second,
 		StallAfter:    10 * time.Second,
+		CompactAfter:  16 << 20,
+		KeepRounds:    100,
 		Logger:        zerolog.Nop(),
 	}
 }
@@ -82,6 +88,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxDisk < 0 {
 		faults = append(faults, fmt.Errorf("mesh: at most %d bytes of disk", c.MaxDisk))
+	}
+	if c.CompactAfter <= 0 {
+		faults = append(faults, fmt.Errorf("mesh: CompactAfter is %d bytes; it must be positive", c.CompactAfter))
 	}
 	if c.DataDir == "" {
 		faults = append(faults, errors.New("mesh: no data directory"))

@@ -6,7 +6,8 @@
 //
 //	loop          asks the replica what to do, writes and publishes its entries, starts the work it asks for
 //	exchangeLoop  anti-entropy: catches up after the start and after a stall, then with a random peer now and then
-//	repairLoop    copies updates with too few living holders, deletes what is final
+//	repairLoop    copies updates with too few living holders, deletes what is final,
+//	              compacts the log
 //	scrubLoop     reads what is on the disk, slowly, and has what is damaged fetched again
 //
 // # What an acknowledgement means
@@ -21,6 +22,12 @@
 // syncs what it names. Own entries are shown to nobody, and counted in no vector that leaves the peer, before they are durable.
 // A peer gives its word for a model (RoundComputed) when the model, its server state, and what it has of the updates and bases that it was
 // computed from are durable. It serves the model before: what it served is noted in made.json, which outlives the process.
+//
+// # What is kept
+//
+// The log is compacted behind final rounds, and who joins later gets the ledger's state in place of the entries that are gone (ledger/RULES.md,
+// Compaction). What was counted is known for ever; who held, sealed and computed what, only for the last rounds. Updates' bytes go with their
+// round's finality.
 //
 // # Bytes that move
 //

@@ -20,7 +20,8 @@ import (
 //
 //	POST /v1/peer/entries
 //	request:  state of the caller
-//	response: state of the answering peer, then entries, each behind its length; the caller asks again while it still lacks some
+//	response: state of the answering peer, its bases (compaction.go), then entries, each behind its length; the caller asks again while
+//	          it still lacks some, and for a snapshot where it cannot have them
 //
 // A state is a log id, the number of pairs as 4 bytes, and per pair a log id and a sequence number of 8 bytes, ascending; a length
 // is 4 bytes. All integers are big-endian.
@@ -87,6 +88,10 @@ func (p *Peer) serveEntries(w http.ResponseWriter, r *http.Request) {
 	var out bytes.Buffer
 	out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(encodeState(p.self, mine)))))
 	out.Write(encodeState(p.self, mine))
+	l := p.replica.Ledger()
+	compacted := bases{dropped: !l.CanServe(theirs), of: l.Bases()}.encode()
+	out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(compacted))))
+	out.Write(compacted)
 	for _, e := range p.owed(theirs, mine, maxExchange-out.Len()) {
 		out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(e.Raw))))
 		out.Write(e.Raw)
@@ -140,67 +145,89 @@ func (p *Peer) exchange(ctx context.Context, t target) error {
 		before := p.replica.Ledger().Vector().Clone()
 		state := encodeState(p.self, before)
 		p.mu.Unlock()
-		log, theirs, es, err := p.ask(ctx, t, state)
+		a, err := p.ask(ctx, t, state)
 		if err != nil {
 			return err
 		}
-		if err := p.admit(es); err != nil {
+		if err := p.admit(a.entries); err != nil {
 			return err
 		}
 		p.mu.Lock()
-		p.remember(log, theirs)
-		now := p.replica.Ledger().Vector()
-		done := now.Covers(theirs) || before.Covers(now)
+		p.remember(a.log, a.vector)
+		l := p.replica.Ledger()
+		all := l.Vector().Covers(a.vector)
+		done := all || before.Covers(l.Vector())
+		compacted := a.bases.dropped && !all || all && l.Needs(a.bases.of)
 		p.mu.Unlock()
+		if compacted {
+			if err := p.takeSnapshot(ctx, t, a); err != nil && !errors.Is(err, errNotMine) {
+				return err
+			}
+			return nil // what else there is comes with the next exchange
+		}
 		if done { // or what is left is not for this peer: more of its own log than it has itself, a log with two contents
 			return nil
 		}
 	}
 }
 
-func (p *Peer) ask(ctx context.Context, t target, state []byte) (log ledger.LogID, v ledger.Vector, es []*ledger.Entry, err error) {
+func (p *Peer) ask(ctx context.Context, t target, state []byte) (a answer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.StallAfter)
 	defer cancel()
 	resp, err := p.call(ctx, http.MethodPost, t, "entries", bytes.NewReader(state), nil)
 	if err != nil {
-		return log, nil, nil, err
+		return a, err
 	}
 	defer drain(resp.Body)
-	if log, v, es, err = readAnswer(resp.Body); err != nil {
-		return log, nil, nil, fmt.Errorf("mesh: entries of %s: %w", t.name, err)
+	if a, err = readAnswer(resp.Body); err != nil {
+		return a, fmt.Errorf("mesh: entries of %s: %w", t.name, err)
 	}
-	return log, v, es, nil
+	return a, nil
+}
+
+// answer is what serveEntries says.
+type answer struct {
+	log     ledger.LogID
+	vector  ledger.Vector
+	bases   bases
+	entries []*ledger.Entry
 }
 
 // readAnswer reads what serveEntries writes.
-func readAnswer(r io.Reader) (log ledger.LogID, v ledger.Vector, es []*ledger.Entry, err error) {
+func readAnswer(r io.Reader) (a answer, err error) {
 	br := bufio.NewReader(r)
 	head, err := readFrame(br, maxState)
+	if err == nil {
+		a.log, a.vector, err = decodeState(head)
+	}
+	if err == nil {
+		head, err = readFrame(br, maxState)
+	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	if err != nil {
-		return log, nil, nil, err
+	if err == nil {
+		a.bases, err = decodeBases(head)
 	}
-	if log, v, err = decodeState(head); err != nil {
-		return log, nil, nil, err
+	if err != nil {
+		return answer{}, err
 	}
 	for total := 0; ; {
 		raw, err := readFrame(br, ledger.MaxEntry)
 		if errors.Is(err, io.EOF) {
-			return log, v, es, nil
+			return a, nil
 		}
 		if err != nil {
-			return log, nil, nil, err
+			return answer{}, err
 		}
 		if total += len(raw); total > maxAnswer {
-			return log, nil, nil, fmt.Errorf("more than %d bytes of entries", maxAnswer)
+			return answer{}, fmt.Errorf("more than %d bytes of entries", maxAnswer)
 		}
 		e, err := ledger.DecodeEntry(raw)
 		if err != nil {
-			return log, nil, nil, err
+			return answer{}, err
 		}
-		es = append(es, e)
+		a.entries = append(a.entries, e)
 	}
 }
 

@@ -73,13 +73,13 @@ func (p *Peer) whoLives(ctx context.Context, peers []string) (map[ledger.LogID]b
 	}
 	p.mu.Unlock()
 	for _, t := range doubtful {
-		log, _, _, err := p.ask(ctx, t, state)
+		a, err := p.ask(ctx, t, state)
 		if err != nil {
 			p.log.Debug().Err(err).Str("peer", t.name).Msg("a peer does not tell which log it writes")
 			return nil, api.Unavailable(fmt.Sprintf("peer %q has several logs and does not tell which of them it writes now; ask again when it answers, or when it is taken for dead", t.name), time.Second)
 		}
 		delete(alive, t.log)
-		alive[log] = true
+		alive[a.log] = true
 	}
 	return alive, nil
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -170,15 +171,16 @@ func FuzzAnswer(f *testing.F) {
 	e := ledger.NewEntry(log, 1, model.Digest{}, &ledger.PeerJoined{Name: "a", Mesh: "m"})
 	state := encodeState(log, ledger.Vector{log: 1})
 	frame := func(b []byte) []byte { return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...) }
-	addAll(f, frame(state), append(frame(state), frame(e.Raw)...), append(frame(state), frame([]byte("x"))...))
+	head := append(frame(state), frame(bases{of: map[ledger.SessionKey]uint64{{1}: 7}}.encode())...)
+	addAll(f, head, slices.Concat(head, frame(e.Raw)), slices.Concat(head, frame([]byte("x"))), frame(state))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounded(t, b, func() {
-			log, v, es, err := readAnswer(bytes.NewReader(b))
+			a, err := readAnswer(bytes.NewReader(b))
 			if err != nil {
 				return
 			}
-			again := frame(encodeState(log, v))
-			for _, e := range es {
+			again := slices.Concat(frame(encodeState(a.log, a.vector)), frame(a.bases.encode()))
+			for _, e := range a.entries {
 				again = append(again, frame(e.Raw)...)
 			}
 			if !bytes.Equal(again, b) {

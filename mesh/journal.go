@@ -1,10 +1,12 @@
 package mesh
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"time"
 
@@ -40,7 +42,17 @@ func (p *Peer) load() error {
 		}
 	}
 	l := ledger.New()
-	err = p.dir.Log().Replay(nil, func(rec []byte) error {
+	err = p.dir.Log().Replay(func(r io.Reader, _ uint64) error {
+		n, err := ledger.DecodeSnapshot(r, maxSnapshot)
+		if err != nil {
+			return err
+		}
+		_, err = l.Merge(n)
+		return err
+	}, func(rec []byte) error {
+		if bytes.Equal(rec, nothing) {
+			return nil
+		}
 		e, err := ledger.DecodeEntry(append([]byte(nil), rec...))
 		if err != nil {
 			return err

@@ -168,7 +168,7 @@ func (p *Peer) farewell(ctx context.Context) error {
 		p.mu.Unlock()
 		for _, t := range p.others() {
 			// Asking tells the other what this peer has; it comes for it, and the next answer shows that it did.
-			if _, theirs, _, err := p.ask(ctx, t, state); err == nil && theirs[p.self] >= own {
+			if a, err := p.ask(ctx, t, state); err == nil && a.vector[p.self] >= own {
 				return nil
 			}
 		}

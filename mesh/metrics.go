@@ -9,15 +9,17 @@ type metrics struct {
 	registry   prometheus.Registerer
 	collectors []prometheus.Collector
 
-	updates  *prometheus.CounterVec
-	sums     *prometheus.CounterVec
-	entries  prometheus.Counter
-	lost     prometheus.Counter
-	forks    prometheus.Counter
-	repaired prometheus.Counter
-	damaged  prometheus.Counter
-	bytesIn  prometheus.Counter
-	compute  prometheus.Histogram
+	updates     *prometheus.CounterVec
+	sums        *prometheus.CounterVec
+	snapshots   *prometheus.CounterVec
+	compactions prometheus.Counter
+	entries     prometheus.Counter
+	lost        prometheus.Counter
+	forks       prometheus.Counter
+	repaired    prometheus.Counter
+	damaged     prometheus.Counter
+	bytesIn     prometheus.Counter
+	compute     prometheus.Histogram
 }
 
 // figures are read off the ledger when the metrics are.
@@ -38,22 +40,24 @@ func newMetrics(r prometheus.Registerer, p *Peer) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "fedmesh", Name: name, Help: help}, func() float64 { return f(p.count()) })
 	}
 	m := &metrics{
-		registry: r,
-		updates:  vector("updates_total", "Updates received, by result.", "result"),
-		sums:     vector("sums_total", "Exact sums over labels, by what was done with them.", "what"),
-		entries:  counter("entries_admitted_total", "Ledger entries admitted since the start."),
-		lost:     counter("updates_lost_total", "Words that an update was lost for a round."),
-		forks:    counter("log_forks_total", "Logs found with two contents. Never expected."),
-		damaged:  counter("blobs_damaged_total", "Models and updates whose bytes on this disk changed by themselves."),
-		repaired: counter("updates_repaired_total", "Copies made because too few living peers held an update."),
-		bytesIn:  counter("fetched_bytes_total", "Bytes of models and updates fetched from other peers."),
+		registry:    r,
+		updates:     vector("updates_total", "Updates received, by result.", "result"),
+		sums:        vector("sums_total", "Exact sums over labels, by what was done with them.", "what"),
+		snapshots:   vector("snapshots_total", "States of the ledger given to other peers, and taken from them.", "way"),
+		compactions: counter("compactions_total", "Times that the ledger was compacted behind final rounds."),
+		entries:     counter("entries_admitted_total", "Ledger entries admitted since the start."),
+		lost:        counter("updates_lost_total", "Words that an update was lost for a round."),
+		forks:       counter("log_forks_total", "Logs found with two contents. Never expected."),
+		damaged:     counter("blobs_damaged_total", "Models and updates whose bytes on this disk changed by themselves."),
+		repaired:    counter("updates_repaired_total", "Copies made because too few living peers held an update."),
+		bytesIn:     counter("fetched_bytes_total", "Bytes of models and updates fetched from other peers."),
 		compute: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "fedmesh", Name: "compute_seconds", Help: "Time to compute a round's model, fetching included.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
 		}),
 	}
 	m.collectors = []prometheus.Collector{
-		m.updates, m.sums, m.entries, m.lost, m.forks, m.repaired, m.damaged, m.bytesIn, m.compute,
+		m.updates, m.sums, m.snapshots, m.compactions, m.entries, m.lost, m.forks, m.repaired, m.damaged, m.bytesIn, m.compute,
 		gauge("ledger_entries", "Entries of all logs held here.", func(f figures) float64 { return float64(f.entries) }),
 		gauge("ledger_entries_waiting", "Entries that wait for what they name.", func(f figures) float64 { return float64(f.outside) }),
 		gauge("peers_alive", "Peers taken for alive, this one included.", func(f figures) float64 { return float64(f.alive) }),

@@ -39,7 +39,8 @@ type Peer struct {
 	hurry  chan struct{} // wakes exchangeLoop
 	left   chan struct{} // closed once the peer has left the mesh
 
-	notes sync.Mutex // held while made.json is written
+	notes      sync.Mutex // held while made.json is written
+	compacting sync.Mutex // held, and before mu, while the ledger's state is written or taken over
 
 	mu         sync.Mutex
 	replica    *ledger.Replica

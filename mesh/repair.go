@@ -10,7 +10,8 @@ import (
 	"github.com/fedmesh/fedmesh/model"
 )
 
-// repairLoop looks now and then for updates with too few living holders, and for bytes that nobody needs any more.
+// repairLoop looks now and then for updates with too few living holders, and for bytes and entries that
+// nobody needs any more.
 func (p *Peer) repairLoop() {
 	for {
 		timer := time.NewTimer(p.cfg.RepairEvery/2 + rand.N(p.cfg.RepairEvery))
@@ -31,6 +32,7 @@ func (p *Peer) repairLoop() {
 			p.mend(c)
 		}
 		p.collect()
+		p.compact()
 	}
 }
 

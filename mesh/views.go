@@ -105,7 +105,7 @@ func (p *Peer) Round(ref string, n uint64) (api.RoundInfo, error) {
 
 // describeRound is called with p.mu held.
 func (p *Peer) describeRound(s *ledger.Session, n uint64) api.RoundInfo {
-	info := api.RoundInfo{Round: n, State: api.RoundOpen, Computed: map[string]string{}, WaitingFor: p.names(p.speakers(s, n, s.WaitingFor(n)))}
+	info := api.RoundInfo{Round: n, State: api.RoundOpen, Compacted: n <= s.Compacted(), Computed: map[string]string{}, WaitingFor: p.names(p.speakers(s, n, s.WaitingFor(n)))}
 	var content []*ledger.UpdateHeld
 	if n < s.Open() {
 		r := s.Round(n)
@@ -223,7 +223,7 @@ func (p *Peer) Mesh() api.MeshInfo {
 // newest returns the last round whose model a peer says it has: it computed the round from what are its inputs now, or skipped
 // it, which it does only once it has taken the model from another.
 func newest(s *ledger.Session, log ledger.LogID) (api.RoundModel, bool) {
-	for n := s.Open() - 1; n >= 1; n-- {
+	for n := s.Open() - 1; n > s.Compacted(); n-- {
 		if d, ok := s.ModelAt(log, n); ok {
 			return api.RoundModel{Round: n, Model: d.String()}, true
 		}

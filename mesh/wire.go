@@ -20,6 +20,7 @@ import (
 // The peer plane: what peers ask of each other over HTTP/1.1, below /v1/peer/ on their API ports. Tensors travel only here.
 //
 //	POST entries                       anti-entropy of the ledger (exchange.go)
+//	GET  snapshot                      the ledger's state, for who lacks entries that are compacted (compaction.go)
 //	PUT  updates/{session}/{combiner}  hold a copy of an update (hold.go)
 //	DELETE uploads/{upload}            an update that was to be held will not come (uploads.go)
 //	POST sessions/{session}            hold a session's seed, and ?model=DIGEST
@@ -64,6 +65,7 @@ func newHTTPClient(cfg Config) *http.Client {
 func (p *Peer) PeerHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/peer/entries", p.serveEntries)
+	mux.HandleFunc("GET /v1/peer/snapshot", p.serveSnapshot)
 	mux.HandleFunc("PUT /v1/peer/updates/{session}/{combiner}", p.serveHold)
 	mux.HandleFunc("DELETE /v1/peer/uploads/{upload}", p.serveDisown)
 	mux.HandleFunc("POST /v1/peer/sessions/{session}", p.serveSeed)

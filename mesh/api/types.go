@@ -105,6 +105,7 @@ type RoundInfo struct {
 	Computed   map[string]string  `json:"computed"`    // peer name to the digest of the model it computed
 	WaitingFor []string           `json:"waiting_for"` // names of the peers whose word is missing, sorted
 	Lost       []UpdateRef        `json:"lost"`        // updates that left the round because no holder is left
+	Compacted  bool               `json:"compacted"`   // long final: this peer no longer knows who held, computed or lost what
 }
 
 // MeshInfo is the mesh as one peer sees it.

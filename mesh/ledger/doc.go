@@ -18,12 +18,13 @@
 //   - seal: a peer's word "my part of round r is everything up to this cut". A skip stands for seals that a peer did not make.
 //   - content, inputs: the updates that a round counts, and the digest of everything that its model depends on.
 //   - final: nothing that can still arrive changes the round.
+//   - base: the last round of a session of which only what it counted and gave is kept. A ledger in that form is a snapshot.
 //
 // RULES.md states how rounds are derived, what a peer does, and why.
 //
 // # Types
 //
-// Ledger merges entries and derives. Session and Round are its reading side. Replica adds what one peer decides on its own: when
+// Ledger merges entries and derives. Snapshot is its state in place of entries that matter no longer. Session and Round are its reading side. Replica adds what one peer decides on its own: when
 // it seals, when it waits no longer, what it gives up. It is driven by a shell that has the clock, the disk and the network;
 // its comment says how.
 //

@@ -250,7 +250,7 @@ func (p *peer) leave() {
 		return
 	}
 	l := p.replica.Ledger()
-	if last := l.Entry(ledger.Ref{Log: p.log, Seq: l.Vector()[p.log]}); last.Body.Kind() == ledger.KindPeerLeft {
+	if last := l.Entry(ledger.Ref{Log: p.log, Seq: l.Vector()[p.log]}); last != nil && last.Body.Kind() == ledger.KindPeerLeft {
 		if heir.replica.Ledger().Vector()[p.log] == last.Seq {
 			p.w.say("%s has left", p.name)
 			p.up, p.gone = false, true
