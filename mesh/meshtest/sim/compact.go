@@ -9,10 +9,18 @@ import (
 // written counts the records ever appended to the peer's journal.
 func (p *peer) written() int { return p.cut + len(p.journal) }
 
+// compactLater compacts again and again.
+func (p *peer) compactLater() {
+	p.live(ledger.Time(1250+p.w.late.IntN(2500)), func() {
+		p.compact()
+		p.compactLater()
+	})
+}
+
 // compact forgets how rounds that are final long since came about, here and, a little later, on the disk.
 func (p *peer) compact() {
 	l := p.replica.Ledger()
-	if p.own != l.Vector()[p.log] || p.w.chance(0.3) {
+	if p.own != l.Vector()[p.log] {
 		return // what was decided upon own entries must be durable before it becomes irrevocable
 	}
 	if dropped := p.replica.Compact(p.w.opts.keep); dropped > 0 {
@@ -24,7 +32,7 @@ func (p *peer) compact() {
 // save writes a snapshot of the ledger as it is now. Once it is durable it stands for the records before it.
 func (p *peer) save() {
 	b, upto, saves := p.encode(), p.written(), p.saves
-	p.live(p.w.between(1, 200), func() {
+	p.live(ledger.Time(1+p.w.late.IntN(200)), func() {
 		if p.saves == saves { // none that is newer was faster
 			p.replace(b, upto)
 		}
@@ -53,7 +61,7 @@ func (p *peer) takeSnapshot(q *peer) {
 		return // some are not durable yet
 	}
 	b := q.encode()
-	p.live(p.w.delay(), func() {
+	p.live(ledger.Time(1+p.w.late.IntN(50)), func() {
 		l := p.replica.Ledger()
 		n := p.decode(b)
 		if have := l.Vector()[p.log]; n.Vector()[p.log] > have || p.own != have {

@@ -110,7 +110,7 @@ func (p *peer) start() {
 	p.repeat(700, p.repair)
 	p.repeat(1500, p.collect)
 	if p.w.opts.compacts {
-		p.repeat(2500, p.compact)
+		p.compactLater()
 	}
 }
 

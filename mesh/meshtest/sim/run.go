@@ -32,13 +32,20 @@ func (r Result) Err() error {
 }
 
 // Run plays one seed from start to rest. A trace of everything that happens goes to trace unless it is nil.
-func Run(seed uint64, trace io.Writer) Result {
+func Run(seed uint64, trace io.Writer) Result { return run(seed, trace, true) }
+
+// RunPlain is Run with peers that never compact their ledgers: what it was before there was such a thing.
+func RunPlain(seed uint64, trace io.Writer) Result { return run(seed, trace, false) }
+
+func run(seed uint64, trace io.Writer, compact bool) Result {
 	w := &world{
-		rng: rand.New(rand.NewPCG(seed, 0)), more: rand.New(rand.NewPCG(seed, 1)), trace: trace, group: map[*peer]int{}, deaf: map[way]bool{},
+		rng: rand.New(rand.NewPCG(seed, 0)), more: rand.New(rand.NewPCG(seed, 1)), late: rand.New(rand.NewPCG(seed, 2)), trace: trace, group: map[*peer]int{}, deaf: map[way]bool{},
 		forgotten: map[string]bool{}, law: newLaws(), chaos: true,
 	}
 	w.opts = draw(w.rng)
 	w.opts.drawMore(w.more)
+	w.opts.drawLate(w.late)
+	w.opts.compacts = w.opts.compacts && compact
 	for i := range w.opts.peers {
 		w.newPeer(string(rune('a' + i))).start()
 	}

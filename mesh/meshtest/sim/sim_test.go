@@ -3,6 +3,7 @@ package sim_test
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -37,8 +38,10 @@ func TestRegressions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := sim.Run(s, nil).Err(); err != nil {
-			t.Error(err)
+		for _, run := range []func(uint64, io.Writer) sim.Result{sim.Run, sim.RunPlain} {
+			if err := run(s, nil).Err(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }

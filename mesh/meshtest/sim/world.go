@@ -18,6 +18,7 @@ type world struct {
 	seq   uint64
 	rng   *rand.Rand
 	more  *rand.Rand // for faults that were added later, so that older seeds keep what they were
+	late  *rand.Rand // for compaction, which came after those
 	trace io.Writer
 	hash  uint64 // of everything traced: two runs of a seed agree in it
 
@@ -84,6 +85,9 @@ func (o *options) drawMore(rng *rand.Rand) {
 	o.slow = rng.IntN(5) == 0
 	o.oneWay = rng.IntN(3) == 0
 	o.restores = rng.IntN(4) == 0
+}
+
+func (o *options) drawLate(rng *rand.Rand) {
 	o.compacts = rng.IntN(2) == 0
 	o.keep = uint64(rng.IntN(4))
 }
