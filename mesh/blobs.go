@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
 	"github.com/fedmesh/fedmesh/mesh/store"
 	"github.com/fedmesh/fedmesh/model"
@@ -35,8 +36,11 @@ func (p *Peer) serveBlob(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, b)
 }
 
-// errNoHolder is returned when no peer in reach delivers a blob.
-var errNoHolder = errors.New("mesh: no peer in reach delivers it")
+// errNoHolder is returned when no peer in reach delivers a blob, errAbsent when all of them say that they do not have it.
+var (
+	errNoHolder = errors.New("mesh: no peer in reach delivers it")
+	errAbsent   = errors.New("mesh: no peer in reach has it")
+)
 
 // fetch makes sure that a blob is here, taking it from the first of the peers that delivers it; a transfer that breaks off goes on
 // at the next. One fetch of a blob runs at a time.
@@ -72,7 +76,7 @@ func (p *Peer) fetch(ctx context.Context, d model.Digest, from []target) error {
 	}
 	defer func() { w.Abort() }()
 	h, have := model.NewHash(), int64(0)
-	last := errNoHolder
+	last, absent := errNoHolder, len(from) > 0
 	for _, t := range from {
 		n, err := p.download(ctx, d, t, w, h, have)
 		have += n
@@ -80,6 +84,8 @@ func (p *Peer) fetch(ctx context.Context, d model.Digest, from []target) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
+			var refusal *api.Problem
+			absent = absent && errors.As(err, &refusal) && refusal.Status == http.StatusNotFound
 			last = err
 			continue
 		}
@@ -92,7 +98,7 @@ func (p *Peer) fetch(ctx context.Context, d model.Digest, from []target) error {
 				return fmt.Errorf("mesh: %w", err)
 			}
 			h.Reset()
-			have = 0
+			have, absent = 0, false
 			continue
 		}
 		if err := w.Commit(ctx, d, false); err != nil {
@@ -100,6 +106,9 @@ func (p *Peer) fetch(ctx context.Context, d model.Digest, from []target) error {
 		}
 		p.metrics.bytesIn.Add(float64(have))
 		return nil
+	}
+	if absent {
+		last = errAbsent
 	}
 	return fmt.Errorf("mesh: blob %s: %w", d.Short(), last)
 }

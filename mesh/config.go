@@ -27,6 +27,10 @@ type Config struct {
 	Fsync   store.Fsync
 	MaxDisk int64 // bytes of models beyond which updates are refused; 0: as many as the disk takes
 
+	// KeepModels is of how many final rounds the models are kept in each session, besides the seed, those of rounds that are not final, and those
+	// that updates not counted yet were trained from; 0: of all.
+	KeepModels int
+
 	// Secret is what the peers of this mesh, and nobody else, share: what noise is drawn from. Empty: there is none.
 	Secret []byte
 
@@ -88,6 +92,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxDisk < 0 {
 		faults = append(faults, fmt.Errorf("mesh: at most %d bytes of disk", c.MaxDisk))
+	}
+	if c.KeepModels < 0 {
+		faults = append(faults, fmt.Errorf("mesh: KeepModels is %d; it must be the number of final rounds whose models are kept, or 0 for all", c.KeepModels))
 	}
 	if c.CompactAfter <= 0 {
 		faults = append(faults, fmt.Errorf("mesh: CompactAfter is %d bytes; it must be positive", c.CompactAfter))

@@ -43,6 +43,8 @@ type cluster struct {
 	files  map[string][]byte // every model that the test made or met, by digest
 	acked  []api.Receipt     // of all pushes, retries too
 
+	forgetful bool // models of final rounds may be gone
+
 	mu      sync.Mutex
 	refused map[string]bool // blobs that no peer hands out
 	untold  map[string]bool // peers that nobody can exchange entries with, unless they begin

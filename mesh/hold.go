@@ -3,7 +3,6 @@ package mesh
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -140,7 +139,7 @@ func (p *Peer) hold(ctx context.Context, w *store.Writer, u *ledger.UpdateHeld, 
 		}
 	}
 	if durable {
-		if err := errors.Join(p.dir.Blobs().Sync(ctx, u.Model), p.dir.Blobs().Sync(ctx, u.Base)); err != nil {
+		if err := p.syncAll(ctx, []model.Digest{u.Model, u.Base}); err != nil {
 			return nil, false, storageProblem(err)
 		}
 	}
@@ -155,6 +154,9 @@ func (p *Peer) hold(ctx context.Context, w *store.Writer, u *ledger.UpdateHeld, 
 		}
 		if isFinal(s, u.Key()) || slices.Contains(s.HoldersOf(known), p.self) {
 			return nil, nil
+		}
+		if !p.dir.Blobs().Has(u.Model) || !p.dir.Blobs().Has(u.Base) {
+			return nil, api.Unavailable("the update or its base went while it was looked at", time.Second)
 		}
 		return []ledger.Body{known}, nil
 	})
@@ -278,8 +280,13 @@ func (p *Peer) takeCopy(ctx context.Context, o offer, body io.Reader) (*ledger.U
 	}
 	release := p.pin(o.Base)
 	defer release()
-	if err := errors.Join(p.fetchModel(ctx, s.Seed(), others), p.fetchModel(ctx, o.Base, others)); err != nil {
+	if err := p.fetchModel(ctx, s.Seed(), others); err != nil {
 		return nil, err
+	}
+	if !p.counted(o) {
+		if err := p.fetchModel(ctx, o.Base, others); err != nil {
+			return nil, err
+		}
 	}
 	st, err := p.prepare(o.Session)
 	if err != nil {

@@ -31,6 +31,9 @@ func (p *Peer) Model(ctx context.Context, ref string, which api.ModelRef) (api.M
 	release := p.pin(d)
 	defer release()
 	if err := p.fetchModel(ctx, d, others); err != nil {
+		if which.Kind != api.RefLatest && p.isGone(key, round, err) {
+			return none, api.ModelGone(ref, which, round, p.cfg.KeepModels)
+		}
 		return none, api.Unavailable("the model is not here, and no peer in reach has it", time.Second)
 	}
 	st, err := p.prepare(key)

@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"context"
-	"errors"
 	"io"
 	"slices"
 	"time"
@@ -54,12 +53,19 @@ func (g *pushing) take(ctx context.Context, body io.Reader) error {
 		return api.NotReady(err)
 	}
 	var err error
-	if g.offer, g.copies, err = p.offer(ctx, g.req); err != nil {
+	if g.offer, g.copies, err = p.offer(g.req); err != nil {
 		return err
 	}
 	o := &g.offer
 	if g.upload != "" {
 		o.Upload, o.Length = g.upload, g.req.Length
+	}
+	release := p.pin(o.Base)
+	defer release()
+	if p.counted(*o) {
+		g.copies = 1 // nobody needs its bytes any more, nor its base
+	} else if err := p.fetchBase(ctx, *o); err != nil {
+		return err
 	}
 	st, err := p.prepare(o.Session)
 	if err != nil {
@@ -103,7 +109,7 @@ func (g *pushing) Finish(ctx context.Context) (api.Receipt, error) {
 	c.end()
 	if err == nil && len(c.copied) == 0 && !g.durable {
 		// The only holder after all: then the bytes must outlive a power cut.
-		err = storageProblem(errors.Join(p.dir.Blobs().Sync(p.ctx, g.known.Model), p.dir.Blobs().Sync(p.ctx, g.known.Base)))
+		err = storageProblem(p.syncAll(p.ctx, []model.Digest{g.known.Model, g.known.Base}))
 	}
 	if err != nil {
 		p.metrics.updates.WithLabelValues("refused").Inc()
@@ -133,8 +139,8 @@ func (p *Peer) heldWithin(u *ledger.UpdateHeld, cut ledger.Vector) bool {
 	return p.replica.Ledger().Session(u.Session).HeldWithin(u.Key(), cut)
 }
 
-// offer checks what a push says of itself, and finds its base.
-func (p *Peer) offer(ctx context.Context, req api.PushRequest) (o offer, copies int, err error) {
+// offer checks what a push says of itself, and finds the round of its base.
+func (p *Peer) offer(req api.PushRequest) (o offer, copies int, err error) {
 	p.mu.Lock()
 	s, _, err := p.resolve(req.Session)
 	if err != nil {
@@ -161,7 +167,7 @@ func (p *Peer) offer(ctx context.Context, req api.PushRequest) (o offer, copies 
 	if o.Base, err = model.ParseDigest(req.Base); err != nil {
 		return o, 0, api.InvalidRequest("base", err)
 	}
-	if o.BaseRound, err = p.findBase(ctx, s, o.Base); err != nil {
+	if o.BaseRound, err = p.roundOfBase(s, o.Base); err != nil {
 		return o, 0, err
 	}
 	if o.ID == "" {
@@ -170,8 +176,15 @@ func (p *Peer) offer(ctx context.Context, req api.PushRequest) (o offer, copies 
 	return o, copies, nil
 }
 
-// findBase returns the round that made a base and makes sure that the base is here.
-func (p *Peer) findBase(ctx context.Context, s *ledger.Session, d model.Digest) (uint64, error) {
+// counted reports whether an update is known to be in a final round.
+func (p *Peer) counted(o offer) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return o.ID != "" && isFinal(p.replica.Ledger().Session(o.Session), ledger.Key{Combiner: o.Combiner, ID: o.ID})
+}
+
+// roundOfBase returns the round that made a base.
+func (p *Peer) roundOfBase(s *ledger.Session, d model.Digest) (uint64, error) {
 	find := func() (uint64, bool) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -188,10 +201,20 @@ func (p *Peer) findBase(ctx context.Context, s *ledger.Session, d model.Digest) 
 	if !ok {
 		return 0, api.UnknownBase(d.String(), time.Second)
 	}
-	if err := p.fetchModel(ctx, d, p.others()); err != nil {
-		return 0, api.UnknownBase(d.String(), time.Second)
-	}
 	return round, nil
+}
+
+// fetchBase makes sure that an offer's base is here.
+func (p *Peer) fetchBase(ctx context.Context, o offer) error {
+	err := p.fetchModel(ctx, o.Base, p.others())
+	switch {
+	case err == nil:
+		return nil
+	case p.isGone(o.Session, o.BaseRound, err):
+		return api.BaseGone(o.Base.String())
+	default:
+		return api.UnknownBase(o.Base.String(), time.Second)
+	}
 }
 
 // accept notes that a combiner pushed an update to this very peer, before anybody hears of it: the peer's seal may follow at once, and with it

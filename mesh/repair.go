@@ -114,22 +114,24 @@ func (p *Peer) mend(c thinUpdate) {
 	p.metrics.repaired.Inc()
 }
 
-// needed returns the blobs that must stay: all models, the server states from the last final round on, and the updates of rounds that are not final. It is called with p.mu held.
+// needed returns the blobs that must stay: models as Config.KeepModels says, the server states from the last final round on, and the updates of
+// rounds that are not final, with their bases. It is called with p.mu held.
 func (p *Peer) needed() map[model.Digest]bool {
 	out := map[model.Digest]bool{}
 	for d, m := range p.made {
 		out[d], out[m.State] = true, true
 	}
 	for _, s := range p.replica.Ledger().Sessions() {
-		for _, d := range s.Models() {
+		for _, d := range p.keptModels(s) {
 			out[d] = true
 		}
-		for n := s.Final(); n < s.Open(); n++ { // computed here, and perhaps not said yet
+		final := p.finalHere(s)
+		for n := final; n < s.Open(); n++ { // computed here, and perhaps not said yet
 			if res, ok := p.replica.ResultOf(s, n); ok {
 				out[res.Model], out[res.State] = true, true
 			}
 		}
-		for _, res := range s.Results(s.Final()) {
+		for _, res := range s.Results(final) {
 			out[res.State] = true
 		}
 		for _, key := range s.Keys() {

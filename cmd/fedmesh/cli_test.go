@@ -150,6 +150,8 @@ func TestExitCodes(t *testing.T) {
 		{api.TooLarge(1), exitRefused},
 		{api.Unavailable("too few peers", 0), exitUnavailable},
 		{api.UnknownModel("s", api.Latest()), exitNotFound},
+		{api.ModelGone("s", api.AtRound(3), 3, 20), exitNotFound},
+		{api.BaseGone(digestOf(f32(t, 0))), exitRefused},
 	} {
 		p.fail(c.problem)
 		checkError(t, sh.run(t, "push", "s", file, "--combiner", "c", "--weight", "1", "--base", digestOf(f32(t, 0)), "--id", "i"), c.code, c.problem.Detail)

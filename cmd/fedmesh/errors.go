@@ -28,7 +28,7 @@ const exitCodes = `Exit codes:
   0    done
   1    failed; for model diff: the models differ
   2    wrong usage: unknown command or flag, missing or invalid value
-  3    not found: no such session, round, model or file, or nothing newer
+  3    not found: no such session, round, model or file (any more), or nothing newer
   4    refused by the mesh: the request was understood and is not acceptable
   5    unavailable: no peer answered in time, try again
   130  interrupted twice, or while a command was at work`
@@ -100,7 +100,7 @@ func exitCode(err error) int {
 	}
 	if p, ok := errors.AsType[*api.Problem](err); ok {
 		switch {
-		case p.Status == http.StatusNotFound:
+		case p.Status == http.StatusNotFound, api.TypeModelGone.Is(p):
 			return exitNotFound
 		case p.Status == http.StatusTooManyRequests, p.Status >= 502 && p.Status <= 504:
 			return exitUnavailable
@@ -126,6 +126,9 @@ func exitCode(err error) int {
 func nextStep(cmd *cobra.Command, err error, code int) string {
 	if h, ok := errors.AsType[*hintError](err); ok {
 		return h.next
+	}
+	if api.TypeModelGone.Is(err) || api.TypeBaseGone.Is(err) {
+		return "pull the newest model, without --round and --digest, and train from it"
 	}
 	path := "fedmesh"
 	if cmd != nil {

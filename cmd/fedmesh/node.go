@@ -29,6 +29,7 @@ type nodeFlags struct {
 	dataDir, fsync                string
 	secretFile                    string
 	maxDisk                       string
+	keepModels                    int
 	logFormat, logLevel           string
 }
 
@@ -68,6 +69,7 @@ There is no authentication yet: listen on private networks only.`,
 	fs.StringVar(&f.dataDir, "data-dir", "", "`folder` for the log and the models (required)")
 	fs.StringVar(&f.fsync, "fsync", "auto", "when a model is synced to disk: auto (before the acknowledgement if only one peer holds it), always or never")
 	fs.StringVar(&f.maxDisk, "max-disk", "0", "refuse updates while models and updates take more than this `size`, as 20GB; 0: no limit")
+	fs.IntVar(&f.keepModels, "keep-models", 0, "of how many final rounds of each session to keep the models, besides the seed and all that is still needed; 0: of all")
 	fs.StringVar(&f.secretFile, "secret-file", "", "`file` with the mesh's secret, the same at all peers and known to nobody else; sessions with noise need it")
 	fs.StringVar(&f.logFormat, "log-format", "console", "console or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -128,6 +130,9 @@ func (f *nodeFlags) complete() error {
 	if _, err := parseSize(f.maxDisk); err != nil {
 		bad("--max-disk: %w", err)
 	}
+	if f.keepModels < 0 {
+		bad("--keep-models is %d; it must be a number of rounds, or 0 for all", f.keepModels)
+	}
 	f.dataDir = filepath.Clean(f.dataDir)
 	return errors.Join(faults...)
 }
@@ -178,7 +183,7 @@ func newPeer(f nodeFlags, log zerolog.Logger, registry *prometheus.Registry) (no
 	cfg := mesh.DefaultConfig()
 	cfg.Name, cfg.Mesh, cfg.API, cfg.DataDir = f.name, f.mesh, f.advertiseAPI, f.dataDir
 	cfg.Gossip, cfg.AdvertiseGossip, cfg.Join = f.gossip, f.advertiseGossip, f.join
-	cfg.Logger, cfg.Registerer = log, registry
+	cfg.Logger, cfg.Registerer, cfg.KeepModels = log, registry, f.keepModels
 	if err := cfg.Fsync.UnmarshalText([]byte(f.fsync)); err != nil {
 		return nil, &usageError{err}
 	}

@@ -173,6 +173,8 @@ func TestNodeFlags(t *testing.T) {
 		{"--gossip [::]:7946", "--advertise-gossip"},
 		{"--advertise-api nowhere", "--advertise-api"},
 		{"--fsync sometimes", "--fsync"},
+		{"--keep-models -1", "--keep-models"},
+		{"--keep-models few", "few"},
 		{"--join a:b:c", "--join"},
 		{"--log-format xml", "--log-format"},
 		{"--log-level loud", "--log-level"},

@@ -106,6 +106,9 @@ func (c *Client) Settle(ctx context.Context, session string, o PushOptions) (Pus
 		return o, nil
 	default:
 		info, err := c.Head(ctx, session, PullOptions{Digest: o.Base})
+		if TypeModelGone.Is(err) {
+			return o, nil // the peers name it the same way, if they have counted it, and else refuse it
+		}
 		if err != nil {
 			return o, fmt.Errorf("resolving the base: %w", err)
 		}

@@ -99,7 +99,7 @@ func passing(status int) bool {
 
 // unknownHere reports whether a problem says only that this peer has not heard of something.
 func unknownHere(p *Problem) bool {
-	return TypeUnknownSession.Is(p) || TypeUnknownModel.Is(p) || TypeUnknownRound.Is(p) || TypeUnknownPeer.Is(p)
+	return TypeUnknownSession.Is(p) || TypeUnknownModel.Is(p) || TypeUnknownRound.Is(p) || TypeUnknownPeer.Is(p) || TypeModelGone.Is(p)
 }
 
 // order is the order in which the peers are tried now: those that failed lately come last.

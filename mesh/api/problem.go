@@ -30,6 +30,8 @@ const (
 	TypeUnknownSession   ProblemType = "unknown-session"    // 404
 	TypeUnknownModel     ProblemType = "unknown-model"      // 404
 	TypeUnknownRound     ProblemType = "unknown-round"      // 404
+	TypeModelGone        ProblemType = "model-gone"         // 410, no peer in reach keeps it any more
+	TypeBaseGone         ProblemType = "base-gone"          // 410, no peer in reach keeps the base any more
 	TypeMethodNotAllowed ProblemType = "method-not-allowed" // 405
 	TypeNotAcceptable    ProblemType = "not-acceptable"     // 406
 	TypeBodyTimeout      ProblemType = "body-timeout"       // 408, the body stopped arriving
@@ -271,6 +273,9 @@ func (p *Problem) write(w http.ResponseWriter, r *http.Request) {
 		seconds := max(1, int64((p.RetryAfter+time.Second-1)/time.Second))
 		h.Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}
+	if r.Method == http.MethodHead {
+		h.Set(headerType, p.Type)
+	}
 	w.WriteHeader(p.Status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(append(body, '\n'))
@@ -284,6 +289,9 @@ func readProblem(resp *http.Response) *Problem {
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if kind != "application/problem+json" || json.Unmarshal(body, p) != nil {
 		p = &Problem{Type: "about:blank", Detail: clip(strings.TrimSpace(string(body)))}
+		if t := resp.Header.Get(headerType); strings.HasPrefix(t, problemPrefix) {
+			p.Type = t
+		}
 	}
 	p.Status = resp.StatusCode
 	if p.Title == "" {

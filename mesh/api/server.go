@@ -27,6 +27,7 @@ const (
 	headerRound  = "Fedmesh-Round"   // the round that made the model served
 	headerDigest = "Fedmesh-Digest"  // its digest, also where ETag cannot be
 	headerReqID  = "Fedmesh-Request" // id of a request, in the log beside an internal error
+	headerType   = "Fedmesh-Problem" // type of a problem whose body is left out, since only the header was asked for
 )
 
 // socketBuffer bounds what a connection has sent or received that the other side, or this one, has not read yet. The kernel takes twice as much.

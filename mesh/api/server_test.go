@@ -414,6 +414,7 @@ func TestOpenAPI(t *testing.T) {
 		api.TypeSessionClosed, api.TypeUpdateConflict, api.TypeLastMember, api.TypeTooLarge, api.TypeUnsupportedMedia, api.TypeWrongLayout,
 		api.TypeInvalidValue, api.TypeInternal, api.TypeUnavailable, api.TypeNotReady, api.TypeUnknownBase, api.TypeStorageFull,
 		api.TypeUnknownPeer, api.TypeAmbiguousPeer, api.TypePeerAlive, api.TypeTooFewRemain, api.TypeSilentPeers, api.TypeForgettingInWay,
+		api.TypeModelGone, api.TypeBaseGone,
 	} {
 		if !strings.Contains(string(doc.Components.Schemas["Problem"]), `"urn:fedmesh:problem:`+string(kind)+`"`) {
 			t.Errorf("problem type %s is not described", kind)
