@@ -34,6 +34,7 @@ type copying struct {
 	copied     []target
 	failed     []error
 	gone       map[ledger.LogID]bool // nobody listens there: dead, even if gossip has not noticed
+	claimed    map[ledger.LogID]bool // they have said that they hold it: it is enough that they show it
 }
 
 type copyResult struct {
@@ -52,18 +53,34 @@ func (p *Peer) newCopying(ctx context.Context, o offer, copies int) *copying {
 	return c
 }
 
-// count takes the living peers that say they hold the update for copies that are made.
-func (c *copying) count(u *ledger.UpdateHeld) {
-	c.p.mu.Lock()
-	holders := c.p.replica.Ledger().Session(u.Session).HoldersOf(u)
-	c.p.mu.Unlock()
-	c.candidates = slices.DeleteFunc(c.candidates, func(t target) bool {
-		held := slices.Contains(holders, t.log)
-		if held {
-			c.copied = append(c.copied, t)
+// retry is newCopying for an update that is held here, and perhaps by others, who come first.
+func (p *Peer) retry(ctx context.Context, o offer, copies int, u *ledger.UpdateHeld) *copying {
+	c := p.newCopying(ctx, o, copies)
+	c.claimed = map[ledger.LogID]bool{}
+	p.mu.Lock()
+	for _, log := range p.replica.Ledger().Session(u.Session).HoldersOf(u) {
+		c.claimed[log] = true
+	}
+	p.mu.Unlock()
+	slices.SortStableFunc(c.candidates, func(a, b target) int {
+		switch {
+		case c.claimed[a.log] == c.claimed[b.log]:
+			return 0
+		case c.claimed[a.log]:
+			return -1
 		}
-		return held
+		return 1
 	})
+	return c
+}
+
+// shows returns nil when a peer has a blob.
+func (p *Peer) shows(ctx context.Context, t target, d model.Digest) error {
+	resp, err := p.call(ctx, http.MethodHead, t, "blobs/"+d.String(), nil, nil)
+	if err == nil {
+		drain(resp.Body)
+	}
+	return err
 }
 
 // candidates returns the peers that may hold a copy of an update, in an order that spreads updates over them: by a hash of the
@@ -127,7 +144,12 @@ func (c *copying) complete(ctx context.Context, u *ledger.UpdateHeld) error {
 	c.want = u.Model
 	o := offerOf(u)
 	o.Upload, o.Length = c.offer.Upload, c.offer.Length
-	send := func(t target) (model.Digest, error) { return u.Model, c.p.sendHeld(c.ctx, t, o) }
+	send := func(t target) (model.Digest, error) {
+		if c.claimed[t.log] && c.p.shows(c.ctx, t, u.Model) == nil {
+			return u.Model, nil
+		}
+		return u.Model, c.p.sendHeld(c.ctx, t, o)
+	}
 	hedge := time.NewTicker(hedgeAfter)
 	defer hedge.Stop()
 	for {

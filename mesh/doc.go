@@ -31,7 +31,8 @@
 //
 // # Bytes that move
 //
-// A push is read once: one pass hashes, checks and writes it, and sends it on to the other holders; npz is converted on the way. A round is
+// A push is read once: one pass hashes, checks and writes it, and sends it on to the other holders; npz is converted on the way. By resumable upload it goes the same way, once, over several
+// connections, and where the acceptor dies its second holder accepts the rest (uploads.go, package upload). A round is
 // summed from the updates that are here and, for those that are not, from exact sums that holders compute on request or gossip
 // at their seal, so that no peer needs every update. Strategies that compare updates fetch them.
 //

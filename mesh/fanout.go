@@ -14,7 +14,8 @@ const keepUp = time.Second
 // fanout is a body that goes to several peers while it is read. A peer that does not keep up is given up.
 type fanout struct {
 	io.Reader
-	outs []*outlet
+	start func(*fanout) // adds the peers, once there is something for them
+	outs  []*outlet
 }
 
 type outlet struct {
@@ -38,6 +39,10 @@ func (f *fanout) outlet(send func(t target, body io.Reader) (model.Digest, error
 func (f *fanout) Read(b []byte) (int, error) {
 	n, err := f.Reader.Read(b)
 	if n > 0 {
+		if f.start != nil {
+			f.start(f)
+			f.start = nil
+		}
 		for _, out := range f.outs {
 			out.write(b[:n])
 		}

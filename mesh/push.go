@@ -74,11 +74,13 @@ func (g *pushing) take(ctx context.Context, body io.Reader) error {
 	g.before = p.vector()
 
 	c := p.newCopying(ctx, *o, g.copies)
-	fan := &fanout{Reader: body}
-	for range min(c.need(), len(c.candidates)) {
-		c.stream(fan)
-	}
-	g.durable = c.inFlight == 0
+	others := min(c.need(), len(c.candidates))
+	fan := &fanout{Reader: body, start: func(fan *fanout) {
+		for range others {
+			c.stream(fan)
+		}
+	}}
+	g.durable = others == 0
 	w, d, err := p.receive(st, *o, fan, g.durable)
 	if err == nil {
 		_, err = io.Copy(io.Discard, fan) // the end of the body, for the others
@@ -101,13 +103,16 @@ func (g *pushing) take(ctx context.Context, body io.Reader) error {
 func (g *pushing) Finish(ctx context.Context) (api.Receipt, error) {
 	p, c := g.p, g.copying
 	if c == nil {
-		c = p.newCopying(ctx, g.offer, g.copies)
-		c.count(g.known)
+		c = p.retry(ctx, g.offer, g.copies, g.known)
 	}
 	g.copying = nil
-	err := c.complete(ctx, g.known)
+	var err error
+	over := p.isOver(g.known)
+	if !over {
+		err = c.complete(ctx, g.known)
+	}
 	c.end()
-	if err == nil && len(c.copied) == 0 && !g.durable {
+	if err == nil && len(c.copied) == 0 && !g.durable && !over {
 		// The only holder after all: then the bytes must outlive a power cut.
 		err = storageProblem(p.syncAll(p.ctx, []model.Digest{g.known.Model, g.known.Base}))
 	}
@@ -122,6 +127,13 @@ func (g *pushing) Finish(ctx context.Context) (api.Receipt, error) {
 	}
 	p.metrics.updates.WithLabelValues(result).Inc()
 	return r, nil
+}
+
+// isOver reports whether an update is in a final round: its bytes are not needed any more, and may be gone.
+func (p *Peer) isOver(u *ledger.UpdateHeld) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return isFinal(p.replica.Ledger().Session(u.Session), u.Key())
 }
 
 // vector is what this peer holds now.

@@ -83,12 +83,12 @@ func bodyOf(n int) []byte {
 }
 
 // uploading runs fn in a bubble with a mesh whose peers take uploads.
-func uploading(t *testing.T, o upload.Options, fn func(t *testing.T, m *mesh, f *taker)) {
+func uploading(t *testing.T, fn func(t *testing.T, m *mesh, f *taker)) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t)
 		f := newFake().with("s", someModel(t, 4, 1))
 		f.changed = make(chan struct{})
-		taker := taking(f, o)
+		taker := taking(f, upload.Options{})
 		t.Cleanup(taker.set.Close)
 		fn(t, m, taker)
 	})
@@ -96,7 +96,7 @@ func uploading(t *testing.T, o upload.Options, fn func(t *testing.T, m *mesh, f 
 
 func TestPushResumes(t *testing.T) {
 	for _, seekable := range []bool{true, false} {
-		uploading(t, upload.Options{}, func(t *testing.T, m *mesh, f *taker) {
+		uploading(t, func(t *testing.T, m *mesh, f *taker) {
 			m.takers(f, "a", "b")
 			body := bodyOf(3 << 20)
 			source := api.Bytes(body)
@@ -130,7 +130,7 @@ func TestPushResumes(t *testing.T) {
 
 // TestPushResumesElsewhere kills the peer in the middle; another has what came.
 func TestPushResumesElsewhere(t *testing.T) {
-	uploading(t, upload.Options{}, func(t *testing.T, m *mesh, f *taker) {
+	uploading(t, func(t *testing.T, m *mesh, f *taker) {
 		m.takers(f, "b", "d")
 		m.peer("c", newFake().with("s", someModel(t, 4, 1))) // has nothing of it
 		srv := api.NewServer(f, api.ServerOptions{Logger: zerolog.Nop()})
@@ -151,7 +151,7 @@ func TestPushResumesElsewhere(t *testing.T) {
 
 // TestPushBeginsAnew checks what a client does when all is lost: the peer forgets the upload, or only knows PUT.
 func TestPushBeginsAnew(t *testing.T) {
-	uploading(t, upload.Options{}, func(t *testing.T, m *mesh, f *taker) {
+	uploading(t, func(t *testing.T, m *mesh, f *taker) {
 		m.takers(f, "a")
 		body := bodyOf(3 << 20)
 		var name atomic.Value
@@ -187,7 +187,7 @@ func TestPushBeginsAnew(t *testing.T) {
 
 // TestPushPutsSmallOnes checks which updates go by PUT.
 func TestPushPutsSmallOnes(t *testing.T) {
-	uploading(t, upload.Options{}, func(t *testing.T, m *mesh, f *taker) {
+	uploading(t, func(t *testing.T, m *mesh, f *taker) {
 		m.takers(f, "a")
 		c := m.client(api.ClientOptions{ResumeFrom: 1000}, "a")
 		for _, v := range []struct {
@@ -216,7 +216,7 @@ func TestPushPutsSmallOnes(t *testing.T) {
 
 // TestPushGivesUp checks that a push that ends early leaves nothing behind.
 func TestPushGivesUp(t *testing.T) {
-	uploading(t, upload.Options{}, func(t *testing.T, m *mesh, f *taker) {
+	uploading(t, func(t *testing.T, m *mesh, f *taker) {
 		m.takers(f, "a")
 		ctx, cancel := context.WithCancel(t.Context())
 		cut := &cutting{dial: m.dial, after: []int64{1 << 20}, onCut: func(int) { cancel() }}
@@ -235,7 +235,7 @@ func TestPushGivesUp(t *testing.T) {
 
 // TestPushThroughRefusals checks that a refusal of the content ends the push, at once.
 func TestPushThroughRefusals(t *testing.T) {
-	uploading(t, upload.Options{}, func(t *testing.T, m *mesh, f *taker) {
+	uploading(t, func(t *testing.T, m *mesh, f *taker) {
 		f.onPush = func(_ context.Context, req api.PushRequest) (api.Receipt, error) {
 			_, err := io.ReadFull(req.Body, make([]byte, 1<<20))
 			if err == nil {

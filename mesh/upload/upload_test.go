@@ -132,6 +132,9 @@ func (c *wire) bring(text string) error {
 	return err
 }
 
+// end waits for the end of the connection, and tells how that was.
+func (c *wire) end() error { return <-c.done }
+
 // breakOff ends the connection before its time.
 func (c *wire) breakOff() { _ = c.w.CloseWithError(io.ErrUnexpectedEOF) }
 
@@ -143,7 +146,7 @@ func TestGoesOnWhereItBrokeOff(t *testing.T) {
 		c := connect(t, s, u.Name, 0, 20)
 		_ = c.bring("0123456789abc")
 		c.breakOff()
-		if err := <-c.done; err != nil || c.at.Offset != 13 || c.at.Whole() {
+		if err := c.end(); err != nil || c.at.Offset != 13 || c.at.Whole() {
 			t.Fatalf("%+v, %v", c.at, err)
 		}
 		if _, err := s.Receipt(t.Context(), u.Name); !api.TypeUploadIncomplete.Is(err) {
@@ -156,7 +159,7 @@ func TestGoesOnWhereItBrokeOff(t *testing.T) {
 		}
 		c = connect(t, s, u.Name, 13, 7)
 		_ = c.bring("defghij")
-		if err := <-c.done; err != nil || !c.at.Whole() {
+		if err := c.end(); err != nil || !c.at.Whole() {
 			t.Fatalf("%+v, %v", c.at, err)
 		}
 		r, err := s.Receipt(t.Context(), u.Name)
@@ -193,7 +196,7 @@ func TestRefusedInTheMiddle(t *testing.T) {
 		u := create(t, s, 1<<40)
 		c := connect(t, s, u.Name, 0, 1<<40)
 		_ = c.bring(strings.Repeat("x", 14))
-		if err := <-c.done; !api.TypeInvalidValue.Is(err) {
+		if err := c.end(); !api.TypeInvalidValue.Is(err) {
 			t.Fatal(err)
 		}
 		_, headErr := s.Upload(t.Context(), u.Name)
@@ -217,8 +220,12 @@ func TestWrongOffsetsDisturbNobody(t *testing.T) {
 			offset, length int64
 			kind           api.ProblemType
 		}{
-			{0, 20, api.TypeUploadConflict}, {6, 14, api.TypeUploadConflict}, {8, 12, api.TypeUploadConflict}, {1 << 60, 1, api.TypeUploadConflict},
-			{7, 14, api.TypeInvalidRequest}, {7, 1 << 60, api.TypeInvalidRequest},
+			{0, 20, api.TypeUploadConflict},
+			{6, 14, api.TypeUploadConflict},
+			{8, 12, api.TypeUploadConflict},
+			{1 << 60, 1, api.TypeUploadConflict},
+			{7, 14, api.TypeInvalidRequest},
+			{7, 1 << 60, api.TypeInvalidRequest},
 		} {
 			_, err := s.Write(t.Context(), u.Name, v.offset, &wire{}, v.length)
 			if !v.kind.Is(err) {
@@ -226,7 +233,7 @@ func TestWrongOffsetsDisturbNobody(t *testing.T) {
 			}
 		}
 		_ = c.bring("789abcdefghij")
-		if err := <-c.done; err != nil || !c.at.Whole() {
+		if err := c.end(); err != nil || !c.at.Whole() {
 			t.Errorf("%+v, %v", c.at, err)
 		}
 	})
@@ -242,18 +249,18 @@ func TestTakingOver(t *testing.T) {
 		if err != nil || at.Offset != 7 || time.Since(begin) > time.Second {
 			t.Fatalf("after %v: %+v, %v", time.Since(begin), at, err)
 		}
-		if err := <-half.done; !api.TypeUploadConflict.Is(err) {
+		if err := half.end(); !api.TypeUploadConflict.Is(err) {
 			t.Errorf("who was cut off hears %v", err)
 		}
 		// Two that are both right: the later one has it.
 		one := connect(t, s, u.Name, 7, 13)
 		synctest.Wait()
 		two := connect(t, s, u.Name, 7, 13)
-		if err := <-one.done; !api.TypeUploadConflict.Is(err) {
+		if err := one.end(); !api.TypeUploadConflict.Is(err) {
 			t.Errorf("the first hears %v", err)
 		}
 		_ = two.bring("789abcdefghij")
-		if err := <-two.done; err != nil || !two.at.Whole() {
+		if err := two.end(); err != nil || !two.at.Whole() {
 			t.Errorf("%+v, %v", two.at, err)
 		}
 	})
@@ -274,7 +281,7 @@ func TestSettling(t *testing.T) {
 		if at, err := s.Upload(t.Context(), u.Name); err != nil || at.Offset != 10 {
 			t.Errorf("%+v, %v", at, err)
 		}
-		<-c.done
+		_ = c.end()
 		// But not for ever.
 		c = connect(t, s, u.Name, 10, 990)
 		go func() {
@@ -288,7 +295,7 @@ func TestSettling(t *testing.T) {
 		if took := time.Since(begin); err != nil || at.Offset < 40 || took > 2*time.Second {
 			t.Errorf("after %v: %+v, %v", took, at, err)
 		}
-		<-c.done
+		_ = c.end()
 		time.Sleep(time.Second) // for who brings it
 	})
 }
@@ -319,7 +326,7 @@ func TestExpiry(t *testing.T) {
 		c := connect(t, s, u.Name, 0, 20)
 		_ = c.bring("0")
 		c.breakOff()
-		<-c.done
+		_ = c.end()
 		for range 5 { // asking does not keep it
 			time.Sleep(time.Minute)
 			if _, err := s.Upload(t.Context(), u.Name); err != nil {
@@ -336,7 +343,7 @@ func TestExpiry(t *testing.T) {
 		for c.bring("x") == nil { // a trickle does not keep it for ever
 			time.Sleep(30 * time.Second)
 		}
-		if err := <-c.done; !api.TypeUnknownUpload.Is(err) || time.Since(begin) > time.Hour+time.Minute {
+		if err := c.end(); !api.TypeUnknownUpload.Is(err) || time.Since(begin) > time.Hour+time.Minute {
 			t.Errorf("a trickle ended after %v with %v", time.Since(begin), err)
 		}
 	})
@@ -349,7 +356,7 @@ func TestMoreThanAnnounced(t *testing.T) {
 		u := create(t, s, 5)
 		c := connect(t, s, u.Name, 0, -1)
 		_ = c.bring("012345")
-		if err := <-c.done; !api.TypeInvalidRequest.Is(err) {
+		if err := c.end(); !api.TypeInvalidRequest.Is(err) {
 			t.Errorf("%+v, %v", c.at, err)
 		}
 		synctest.Wait()
@@ -362,7 +369,7 @@ func TestMoreThanAnnounced(t *testing.T) {
 		c = connect(t, s, u.Name, 0, -1)
 		_ = c.bring("01234")
 		c.breakOff()
-		if err := <-c.done; err != nil || !c.at.Whole() {
+		if err := c.end(); err != nil || !c.at.Whole() {
 			t.Errorf("%+v, %v", c.at, err)
 		}
 	})
@@ -399,7 +406,7 @@ func TestEnd(t *testing.T) {
 		if err := s.End(u.Name); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-c.done; !api.TypeUnknownUpload.Is(err) {
+		if err := c.end(); !api.TypeUnknownUpload.Is(err) {
 			t.Errorf("who brings it hears %v", err)
 		}
 		synctest.Wait()
@@ -419,7 +426,7 @@ func TestFinishIsTriedAgain(t *testing.T) {
 		u := create(t, s, 3)
 		c := connect(t, s, u.Name, 0, 3)
 		_ = c.bring("abc")
-		if err := <-c.done; !api.TypeUnavailable.Is(err) {
+		if err := c.end(); !api.TypeUnavailable.Is(err) {
 			t.Fatalf("%v", err)
 		}
 		if _, err := s.Upload(t.Context(), u.Name); !api.TypeUnavailable.Is(err) {
@@ -472,7 +479,7 @@ func TestPassedOn(t *testing.T) {
 		s.Drop(name) // too late: the client is here
 		client := connect(t, s, name, 3, 3)
 		_ = client.bring("def")
-		if err := <-client.done; err != nil || k.tries != 1 {
+		if err := client.end(); err != nil || k.tries != 1 {
 			t.Errorf("%v, %d tries", err, k.tries)
 		}
 
@@ -519,7 +526,7 @@ func TestClose(t *testing.T) {
 		create(t, s, 20)
 		s.Close()
 		s.Close()
-		if err := <-c.done; !api.TypeUnavailable.Is(err) {
+		if err := c.end(); !api.TypeUnavailable.Is(err) {
 			t.Errorf("who brings one hears %v", err)
 		}
 		if _, err := s.Create(t.Context(), api.PushRequest{Length: 5}, ""); !api.TypeUnavailable.Is(err) {
@@ -591,7 +598,7 @@ func client(t *testing.T, s *upload.Set, name string, body []byte, rng *rand.Ran
 			left = left[n:]
 			time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond)
 		}
-		if err := <-c.done; err != nil && !api.TypeUploadConflict.Is(err) && !api.TypeInvalidRequest.Is(err) {
+		if err := c.end(); err != nil && !api.TypeUploadConflict.Is(err) && !api.TypeInvalidRequest.Is(err) {
 			t.Error(err)
 			return
 		}
