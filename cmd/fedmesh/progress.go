@@ -36,7 +36,11 @@ func (a *app) watched(what string, open func() (io.ReadCloser, int64, error)) fu
 			return nil, 0, err
 		}
 		bar := a.bar(what, n)
-		return &watchedReader{io.TeeReader(r, bar), r, bar}, n, nil
+		w := watchedReader{io.TeeReader(r, bar), r, bar}
+		if s, ok := r.(io.Seeker); ok {
+			return &watchedSeeker{w, s}, n, nil
+		}
+		return &w, n, nil
 	}
 }
 
@@ -44,6 +48,21 @@ type watchedReader struct {
 	io.Reader
 	from io.Closer
 	bar  *progressbar.ProgressBar
+}
+
+// watchedSeeker is one of a file: an upload that broke off goes on in the middle.
+type watchedSeeker struct {
+	watchedReader
+	to io.Seeker
+}
+
+// Seek moves the bar, too.
+func (w *watchedSeeker) Seek(offset int64, whence int) (int64, error) {
+	n, err := w.to.Seek(offset, whence)
+	if err == nil {
+		w.bar.Set64(n) //nolint:errcheck // a bar that is wrong is ugly and nothing more
+	}
+	return n, err
 }
 
 // Close also takes the bar off the screen.

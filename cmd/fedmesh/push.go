@@ -30,7 +30,11 @@ the number of examples it stands for. FILE "-" is standard input.
 The base and the id are settled before the first attempt and sent with each, so
 an update counts once however many peers were tried. Pushed again with the same
 base and id it is found to be there. When the peer that acknowledged dies,
-nothing is to be done: others hold the update.`,
+nothing is to be done: others hold the update.
+
+An update of 16 MiB or more that is interrupted goes on where it was, at the
+same peer or, when that has died, at the one that it was streaming to. At most
+4 MiB are sent twice.`,
 		Example: `  fedmesh push digits update.npz --combiner c1 --weight 600
   python train.py | fedmesh push digits - --combiner c1 --weight 600 --base $DIGEST`,
 		Args: cobra.ExactArgs(2),
