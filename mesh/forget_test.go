@@ -68,7 +68,7 @@ func (c *cluster) peerAt(at, log string) api.PeerInfo {
 func TestForget(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		c.up("a", "b", "c")
-		c.open("a", "s", file(0), func(s *api.SessionConfig) { s.TargetCombiners = 2 })
+		c.open("a", "s", file(0), func(s *api.SessionConfig) { s.TargetCombiners, s.MinCombiners = 2, 2 })
 		log := c.logOf("c")
 		// c accepted one of the updates, and nobody else has it from it but the second copy.
 		held := c.push("c", "s", weighted("x", 1), file(1))
@@ -93,6 +93,8 @@ func TestForget(t *testing.T) {
 			t.Fatalf("before: %s", text(p))
 		}
 
+		// With an update pending, the open round still has c for a member when it is forgotten.
+		c.push("a", "s", from(c.session("a", "s").Model, "x", 1), file(99))
 		events := c.nodes["b"].peer.Subscribe(t.Context())
 		f := c.forget("a", "c")
 		if !slices.Equal(f.Peers, []string{"c"}) || !slices.Equal(f.Logs, []string{log}) {
@@ -100,9 +102,14 @@ func TestForget(t *testing.T) {
 		}
 		c.forgotten(log)
 		c.final("s", 4)
+		if open, err := c.nodes["b"].peer.Round("s", 5); err != nil || open.State != api.RoundOpen || !slices.Equal(open.WaitingFor, []string{"a", "b"}) {
+			t.Errorf("the open round: %s, %v", text(open), err)
+		}
+		if info := c.session("a", "s"); !slices.Equal(info.Members, []string{"a", "b"}) {
+			t.Errorf("members %v", info.Members)
+		}
 		c.eventually(time.Minute, func() error { return c.gone(held.Digest) })
 		after := c.agree("s")
-		c.counted("s", after)
 		for i, r := range before {
 			if after[i].Inputs != r.Inputs || after[i].Model != r.Model || len(after[i].WaitingFor) > 0 {
 				t.Errorf("forgetting changed round %d: %s", r.Round, text(after[i]))
@@ -131,9 +138,7 @@ func TestForget(t *testing.T) {
 			t.Errorf("asking again made %v entries", n-asked)
 		}
 		// Nothing waits for it from here on.
-		base := c.session("a", "s").Model
-		c.push("a", "s", from(base, "x", 1), file(7))
-		c.push("b", "s", from(base, "y", 2), file(8))
+		c.push("b", "s", from(c.session("b", "s").Model, "y", 2), file(8))
 		c.counts()
 		if info := c.session("b", "s"); !slices.Equal(info.Members, []string{"a", "b"}) {
 			t.Errorf("members %v", info.Members)
@@ -217,6 +222,31 @@ func TestForgetRefuses(t *testing.T) {
 		}
 		c.kill("d")
 		refused("a", []string{"d"}, api.TypeUnknownPeer, http.StatusNotFound, "left")
+	})
+}
+
+// Later members do not make up for those of an older round that is not final.
+func TestForgetRefusesForOlderRounds(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		c.up("a", "b")
+		c.open("a", "s", file(0), func(s *api.SessionConfig) { s.TargetCombiners = 1 })
+		c.kill("b")
+		c.push("a", "s", weighted("x", 1), file(1))
+		c.settles("s", 1, "a")
+		c.up("c", "d")
+		c.push("c", "s", weighted("x", 1), file(2))
+		c.eventually(time.Minute, func() error {
+			if info := c.session("a", "s"); len(info.Members) != 4 {
+				return fmt.Errorf("members %v", info.Members)
+			}
+			return nil
+		})
+		c.dead("b")
+		_, err := c.ask("c").Forget(t.Context(), []string{"b"})
+		if !api.TypeTooFewRemain.Is(err) {
+			t.Fatalf("%v", err)
+		}
+		c.problem(err, http.StatusConflict, `round 1 of session "s" would be decided by 1 of 2 members`)
 	})
 }
 

@@ -124,6 +124,21 @@ func TestKeepModels(t *testing.T) {
 		last := uint64(len(c.rounds("a", "s")))
 		c.models("a", last)
 		c.models("b", last-2, last-1, last)
+		// Rounds without content keep the model before them, and count for none.
+		c.up("d")
+		c.eventually(time.Minute, func() error {
+			if info := c.session("a", "s"); len(info.Members) != 4 {
+				return fmt.Errorf("members %v", info.Members)
+			}
+			return nil
+		})
+		c.counts()
+		if all := c.rounds("a", "s"); uint64(len(all)) == last || len(all[last].Updates) > 0 {
+			t.Fatalf("no round without content: %s", text(all))
+		}
+		time.Sleep(10 * time.Second)
+		c.models("a", last)
+		c.models("b", last-2, last-1, last)
 		for _, r := range c.rounds("c", "s")[4:] {
 			if !c.holds("c", r.Model) {
 				t.Errorf("c, which keeps all that it has, has not that of round %d", r.Round)
@@ -175,7 +190,11 @@ func TestKeepDifferently(t *testing.T) {
 		}
 		_, err := c.tryPull("b", 3)
 		c.problem(err, http.StatusGone, "kept: last 1 of each session")
-		c.up("a")
+		c.kill("c")
+		c.dead("c")
+		_, err = c.tryPull("b", 3)
+		c.problem(err, http.StatusGone, "kept: last 1 of each session")
+		c.up("a", "c")
 		if _, err := c.tryPull("b", 3); err != nil {
 			t.Errorf("with a back: %v", err)
 		}
