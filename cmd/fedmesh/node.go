@@ -30,6 +30,8 @@ type nodeFlags struct {
 	secretFile                    string
 	maxDisk                       string
 	keepModels                    int
+	compactAfter                  string
+	keepRounds                    uint64
 	logFormat, logLevel           string
 }
 
@@ -70,6 +72,8 @@ There is no authentication yet: listen on private networks only.`,
 	fs.StringVar(&f.fsync, "fsync", "auto", "when a model is synced to disk: auto (before the acknowledgement if only one peer holds it), always or never")
 	fs.StringVar(&f.maxDisk, "max-disk", "0", "refuse updates while models and updates take more than this `size`, as 20GB; 0: no limit")
 	fs.IntVar(&f.keepModels, "keep-models", 0, "of how many final rounds of each session to keep the models, besides the seed and all that is still needed; 0: of all")
+	fs.StringVar(&f.compactAfter, "compact-after", "16MiB", "compact the log behind final rounds when it has grown by this `size`, and by as much as is kept")
+	fs.Uint64Var(&f.keepRounds, "keep-rounds", 100, "of how many final rounds of each session to keep who held, sealed and computed what")
 	fs.StringVar(&f.secretFile, "secret-file", "", "`file` with the mesh's secret, the same at all peers and known to nobody else; sessions with noise need it")
 	fs.StringVar(&f.logFormat, "log-format", "console", "console or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -129,6 +133,9 @@ func (f *nodeFlags) complete() error {
 	}
 	if _, err := parseSize(f.maxDisk); err != nil {
 		bad("--max-disk: %w", err)
+	}
+	if n, err := parseSize(f.compactAfter); err != nil || n == 0 {
+		bad("--compact-after is %q; it must be a size above 0, as 16MiB", f.compactAfter)
 	}
 	if f.keepModels < 0 {
 		bad("--keep-models is %d; it must be a number of rounds, or 0 for all", f.keepModels)
@@ -194,5 +201,9 @@ func newPeer(f nodeFlags, log zerolog.Logger, registry *prometheus.Registry) (no
 	if cfg.MaxDisk, err = parseSize(f.maxDisk); err != nil {
 		return nil, &usageError{err}
 	}
+	if cfg.CompactAfter, err = parseSize(f.compactAfter); err != nil {
+		return nil, &usageError{err}
+	}
+	cfg.KeepRounds = f.keepRounds
 	return mesh.New(cfg)
 }

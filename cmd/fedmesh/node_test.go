@@ -175,6 +175,9 @@ func TestNodeFlags(t *testing.T) {
 		{"--fsync sometimes", "--fsync"},
 		{"--keep-models -1", "--keep-models"},
 		{"--keep-models few", "few"},
+		{"--compact-after 0", "--compact-after"},
+		{"--compact-after often", "--compact-after"},
+		{"--keep-rounds -1", "keep-rounds"},
 		{"--join a:b:c", "--join"},
 		{"--log-format xml", "--log-format"},
 		{"--log-level loud", "--log-level"},
@@ -186,14 +189,14 @@ func TestNodeFlags(t *testing.T) {
 	// All faults at once.
 	checkError(t, shell{}.run(t, append(good, "--listen", "x", "--gossip", "y", "--fsync", "z")...), exitUsage, "--listen", "--gossip", "--fsync")
 
-	f := nodeFlags{name: "a", listen: "127.0.0.1:8080", gossip: "127.0.0.1:7946", fsync: "auto", join: []string{"b", "c:1", "::1", "[::2]"}, dataDir: "x/"}
+	f := nodeFlags{name: "a", listen: "127.0.0.1:8080", gossip: "127.0.0.1:7946", fsync: "auto", join: []string{"b", "c:1", "::1", "[::2]"}, dataDir: "x/", compactAfter: "1MB"}
 	if err := f.complete(); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(f.join, " "); got != "b:7946 c:1 [::1]:7946 [::2]:7946" {
 		t.Errorf("join %s", got)
 	}
-	f = nodeFlags{listen: "0.0.0.0:8080", advertiseAPI: "h:1", gossip: ":7946", advertiseGossip: "h:2", fsync: "never", dataDir: "x"}
+	f = nodeFlags{listen: "0.0.0.0:8080", advertiseAPI: "h:1", gossip: ":7946", advertiseGossip: "h:2", fsync: "never", dataDir: "x", compactAfter: "1MB"}
 	if err := f.complete(); err != nil || f.name == "" {
 		t.Errorf("%v, name %q", err, f.name)
 	}
