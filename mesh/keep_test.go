@@ -211,6 +211,34 @@ func TestKeepDifferently(t *testing.T) {
 	})
 }
 
+// Models of rounds that are not final stay, though nothing was trained from them.
+func TestKeepModelsThatAreNotFinal(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		keeping(c, map[string]int{"a": 1, "b": 1, "c": 1})
+		c.up("a", "b", "c")
+		seed := c.open("a", "s", file(0), func(s *api.SessionConfig) { s.TargetCombiners = 1 }).Seed
+		c.kill("c")
+		for round := 1; round <= 4; round++ {
+			c.push("a", "s", named(fmt.Sprint(round), from(seed, "x", 1)), file(float32(round)))
+			c.settles("s", round, "a", "b")
+		}
+		time.Sleep(time.Minute)
+		for _, at := range c.running() {
+			for _, r := range c.rounds(at, "s") {
+				if r.State != api.RoundSettled || !c.holds(at, r.Model) {
+					t.Errorf("%s: %s", at, text(r))
+				}
+			}
+		}
+		c.up("c")
+		c.counts()
+		for _, at := range c.running() {
+			c.models(at, 4)
+		}
+		c.counted("s", c.agree("s"))
+	})
+}
+
 // While a peer is away nothing is final, and nothing goes; forgotten, it finds a later model when it comes back. So does one that is new. Server
 // states are had with the models.
 func TestKeepModelsAndLongAbsence(t *testing.T) {
