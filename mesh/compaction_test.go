@@ -1,6 +1,7 @@
 package mesh_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -94,6 +95,52 @@ func TestCompaction(t *testing.T) {
 					t.Fatalf("%s: round %d was %s and is %s", name, r.Round, text(r), text(now))
 				}
 			}
+		}
+	})
+}
+
+// A snapshot that does not arrive whole changes nothing; another peer's does as well. Who is killed behind it starts from what it took.
+func TestSnapshotIsTakenWhole(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		rng := rand.New(rand.NewPCG(3, 4))
+		const n = 20
+		compacting(c)
+		c.up("a", "b")
+		c.open("a", "s", random(rng, n), func(s *api.SessionConfig) { s.TargetCombiners = 2 })
+		for range 30 {
+			c.train(rng, n)
+		}
+		c.eventually(time.Minute, func() error {
+			for _, name := range c.running() {
+				if c.snapshots(name) == 0 {
+					return fmt.Errorf("%s has no snapshot", name)
+				}
+			}
+			return nil
+		})
+		c.mu.Lock()
+		c.torn["a"], c.torn["b"] = true, true
+		c.mu.Unlock()
+		c.start("c")
+		time.Sleep(10 * time.Second)
+		if _, err := c.nodes["c"].peer.Session("s"); err == nil || c.snapshots("c") != 0 {
+			t.Errorf("it took a torn snapshot: %v, %d files", err, c.snapshots("c"))
+		}
+		c.mu.Lock()
+		c.torn["b"] = false
+		c.mu.Unlock()
+		c.eventually(time.Minute, func() error {
+			if c.snapshots("c") == 0 {
+				return errors.New("c has no snapshot")
+			}
+			return nil
+		})
+		c.kill("c")
+		c.up("c")
+		c.train(rng, n)
+		c.counts()
+		if a, c := c.rounds("a", "s"), c.rounds("c", "s"); len(a) != len(c) || essence(a[5]) != essence(c[5]) {
+			t.Errorf("%d and %d rounds, %s and %s", len(a), len(c), text(a[5]), text(c[5]))
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,6 +49,7 @@ type cluster struct {
 	mu      sync.Mutex
 	refused map[string]bool // blobs that no peer hands out
 	untold  map[string]bool // peers that nobody can exchange entries with, unless they begin
+	torn    map[string]bool // peers whose snapshots of the ledger do not arrive whole
 	asked   map[string]int  // requests between peers by the first part of their path, "entries" and so on
 }
 
@@ -67,7 +69,7 @@ func bubble(t *testing.T, f func(t *testing.T, c *cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{
 			t: t, net: meshtest.NewNetwork(1), dir: dir, nodes: map[string]*node{}, files: map[string][]byte{},
-			refused: map[string]bool{}, untold: map[string]bool{}, asked: map[string]int{},
+			refused: map[string]bool{}, untold: map[string]bool{}, torn: map[string]bool{}, asked: map[string]int{},
 		}
 		dial := c.dialer("client")
 		client, err := api.NewClient([]string{"a:80"}, api.ClientOptions{Passes: 1, DialContext: dial, ResponseTimeout: 2 * time.Minute})
@@ -231,9 +233,17 @@ func (c *cluster) watch(name string, h http.Handler) http.Handler {
 		c.mu.Lock()
 		c.asked[what]++
 		refused := what == "blobs" && c.refused[arg] || what == "entries" && c.untold[name]
+		torn := c.torn[name]
 		c.mu.Unlock()
 		if refused {
 			http.Error(w, "refused by the test", http.StatusNotFound)
+			return
+		}
+		if what == "snapshot" && torn {
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, r)
+			b := rec.Body.Bytes()
+			_, _ = w.Write(b[:len(b)-len(b)/3])
 			return
 		}
 		h.ServeHTTP(w, r)
