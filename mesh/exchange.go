@@ -27,6 +27,7 @@ import (
 // is 4 bytes. All integers are big-endian.
 const (
 	maxState    = 1 << 20
+	maxFrame    = max(maxState, ledger.MaxEntry)
 	maxExchange = 4 << 20  // bytes after which an answer ends
 	maxAnswer   = 64 << 20 // bytes of entries taken from one answer: it brings one of each log even when they are long
 )
@@ -196,12 +197,12 @@ type answer struct {
 // readAnswer reads what serveEntries writes.
 func readAnswer(r io.Reader) (a answer, err error) {
 	br := bufio.NewReader(r)
-	head, err := readFrame(br, maxState)
+	head, err := readFrame(br)
 	if err == nil {
 		a.log, a.vector, err = decodeState(head)
 	}
 	if err == nil {
-		head, err = readFrame(br, maxState)
+		head, err = readFrame(br)
 	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
@@ -213,7 +214,7 @@ func readAnswer(r io.Reader) (a answer, err error) {
 		return answer{}, err
 	}
 	for total := 0; ; {
-		raw, err := readFrame(br, ledger.MaxEntry)
+		raw, err := readFrame(br)
 		if errors.Is(err, io.EOF) {
 			return a, nil
 		}
@@ -232,14 +233,14 @@ func readAnswer(r io.Reader) (a answer, err error) {
 }
 
 // readFrame reads a length and so many bytes; io.EOF only where a frame would begin.
-func readFrame(r io.Reader, limit int) ([]byte, error) {
+func readFrame(r io.Reader) ([]byte, error) {
 	var n [4]byte
 	if _, err := io.ReadFull(r, n[:]); err != nil {
 		return nil, err
 	}
 	size := binary.BigEndian.Uint32(n[:])
-	if int64(size) > int64(limit) {
-		return nil, fmt.Errorf("frame of %d bytes, over the limit of %d", size, limit)
+	if size > maxFrame {
+		return nil, fmt.Errorf("frame of %d bytes, over the limit of %d", size, maxFrame)
 	}
 	b := make([]byte, size)
 	if _, err := io.ReadFull(r, b); err != nil {
