@@ -88,7 +88,7 @@ func TestDecodersDoNotTrustLengths(t *testing.T) {
 		"request": func(b []byte) error { _, err := decodeSumRequest(b); return err },
 		"state":   func(b []byte) error { _, _, err := decodeState(b); return err },
 		"entry":   func(b []byte) error { _, err := ledger.DecodeEntry(b); return err },
-		"frame":   func(b []byte) error { _, err := readFrame(bytes.NewReader(b), ledger.MaxEntry); return err },
+		"frame":   func(b []byte) error { _, err := readFrame(bytes.NewReader(b)); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, l := range lies() {
