@@ -39,7 +39,7 @@ type Alone struct {
 func (t *trial) leaveOne(ctx context.Context) error {
 	for {
 		round, _ := t.watch.newest()
-		if round >= (t.config.rounds+2)/3 {
+		if round >= t.config.calm+(t.config.rounds+2)/3 {
 			break
 		}
 		if pause(ctx, 5*time.Millisecond); ctx.Err() != nil {
@@ -55,7 +55,7 @@ func (t *trial) leaveOne(ctx context.Context) error {
 			victims = append(victims, n)
 		}
 	}
-	numbers, err := t.shoot(victims...)
+	numbers, err := t.shoot(t.watch.kill, victims...)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,13 @@ func (t *trial) leaveOne(ctx context.Context) error {
 	// At once: each waits for the others that it knew for a while when it starts.
 	var g errgroup.Group
 	for i, v := range victims {
-		g.Go(func() error { return t.revive(ctx, numbers[i], v) })
+		g.Go(func() error {
+			err := t.revive(ctx, numbers[i], v)
+			if err == nil {
+				t.watch.back(numbers[i])
+			}
+			return err
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
 
 // Push is one update on its way to an acknowledgement. Times are seconds since
@@ -35,6 +36,7 @@ type work struct {
 	mu       sync.Mutex
 	pushes   []Push
 	receipts []api.Receipt
+	acked    map[process.Key]float64 // when, by update
 	gaveUp   int
 }
 
@@ -54,6 +56,18 @@ func (w *work) note(p Push, r api.Receipt) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pushes, w.receipts = append(w.pushes, p), append(w.receipts, r)
+	if w.acked == nil {
+		w.acked = map[process.Key]float64{}
+	}
+	w.acked[process.Key{Combiner: p.Combiner, ID: p.ID}] = p.Acked
+}
+
+// ackedAt tells when an update was acknowledged, if it was.
+func (w *work) ackedAt(key process.Key) (at float64, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at, ok = w.acked[key]
+	return at, ok
 }
 
 func (w *work) acknowledged() int {
@@ -65,10 +79,19 @@ func (w *work) acknowledged() int {
 // newClient makes the client that combiners use, the same for all systems. It
 // never gives up: an update that was trained is pushed until it is acknowledged.
 func (t *trial) newClient(combiner int) (*api.Client, error) {
-	return api.NewClient(t.cluster.URLs(), api.ClientOptions{
+	o := api.ClientOptions{
 		Shuffle: true, Rand: rand.NewPCG(t.config.seed, uint64(combiner)+1000),
 		ResponseTimeout: 10 * time.Second, BadFor: 500 * time.Millisecond, MaxBackoff: 500 * time.Millisecond,
-	})
+	}
+	urls, dial := t.cluster.URLs(), dialer(nil)
+	if t.lan != nil {
+		// The processes of its own side come first, and those that do not answer at all
+		// are not waited for long.
+		urls, dial = t.nearFirst(combiner), t.lan.dial(sideName(sideOf(combiner)))
+		o.Shuffle, o.ConnectTimeout, o.ResponseTimeout = false, 500*time.Millisecond, 5*time.Second
+	}
+	o.DialContext = t.uploads[combiner].dial(dial)
+	return api.NewClient(urls, o)
 }
 
 // combine is a combiner: it pulls a model, trains, pushes, waits for the next
@@ -95,6 +118,8 @@ func (t *trial) combine(ctx context.Context, index int, stop <-chan struct{}) er
 		}
 		pause(ctx, time.Duration(float64(t.config.train)*(0.75+0.5*r.Float64())))
 		p := Push{Combiner: name, ID: strconv.Itoa(step)}
+		watched := t.uploads[index]
+		watched.begin(process.Key{Combiner: name, ID: p.ID})
 		receipt, err := client.Push(ctx, t.session, api.PushOptions{
 			Combiner: name, ID: p.ID, Weight: t.load.Weights[index], Base: base.Digest.String(),
 		}, func() (io.ReadCloser, int64, error) {
@@ -102,8 +127,9 @@ func (t *trial) combine(ctx context.Context, index int, stop <-chan struct{}) er
 			if p.Attempts++; p.Attempts == 1 {
 				p.Start = t.now()
 			}
-			return io.NopCloser(bytes.NewReader(update)), int64(len(update)), nil
+			return watched.body(bytes.NewReader(update), len(update)), int64(len(update)), nil
 		})
+		watched.set(stageNone)
 		if err != nil {
 			return t.work.giveUp(ctx, fmt.Errorf("kill: %s: update %s: %w", name, p.ID, err))
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +19,8 @@ type killer struct {
 	rand    *rand.Rand
 	back    sync.WaitGroup // restarts under way
 	mu      sync.Mutex
-	dead    map[string]bool // killed and not yet ready again
+	dead    map[string]int // killed and not yet ready again: the number of the kill
+	again   map[int]bool   // kills after which the process was killed once more while it started
 	skipped int
 	errs    []error
 }
@@ -26,7 +28,7 @@ type killer struct {
 // killLoop kills until stop is closed, then waits until everything that was
 // killed is back.
 func (t *trial) killLoop(ctx context.Context, stop <-chan struct{}) error {
-	k := &killer{trial: t, rand: rand.New(rand.NewPCG(t.config.seed, 7)), dead: map[string]bool{}}
+	k := &killer{trial: t, rand: rand.New(rand.NewPCG(t.config.seed, 7)), dead: map[string]int{}, again: map[int]bool{}}
 	if t.config.kill == killLeader || t.config.kill == killRandom {
 		k.loop(ctx, stop)
 	}
@@ -36,7 +38,7 @@ func (t *trial) killLoop(ctx context.Context, stop <-chan struct{}) error {
 }
 
 func (k *killer) loop(ctx context.Context, stop <-chan struct{}) {
-	for {
+	for n := 0; k.config.kills == 0 || n < k.config.kills; {
 		// Give or take a quarter, so that it does not beat in time with the rounds.
 		// The seed's numbers are drawn the same for all systems.
 		wait := time.Duration(float64(k.config.killEvery) * (0.75 + 0.5*k.rand.Float64()))
@@ -54,6 +56,7 @@ func (k *killer) loop(ctx context.Context, stop <-chan struct{}) {
 			k.skipped++
 			continue
 		}
+		n++
 		if err := k.kill(ctx, victim); err != nil {
 			k.fail(err)
 			return
@@ -68,25 +71,27 @@ func (k *killer) fail(err error) {
 }
 
 // victim chooses whom to kill; nobody when more than a minority would be down,
-// with which raft could not go on, or when there is no leader just now.
+// with which raft could not go on, or when there is no leader just now. Who has
+// been started and is not ready yet is down all the same, and may be hit at random.
 func (k *killer) victim(ctx context.Context, pick float64) string {
+	running := k.cluster.Running()
 	k.mu.Lock()
 	dead := len(k.dead)
-	var living []string
-	for _, p := range k.cluster.Names() {
-		if !k.dead[p] {
-			living = append(living, p)
-		}
-	}
+	living := slices.DeleteFunc(slices.Clone(running), func(p string) bool { _, is := k.dead[p]; return is })
 	k.mu.Unlock()
 	if k.system.peers == 1 {
 		return append(living, "")[0]
 	}
-	if 2*(dead+1) >= k.system.peers {
-		return ""
+	last := 2*(dead+1) >= k.system.peers
+	if k.config.kill == killRandom && len(running) > 0 {
+		victim := running[int(pick*float64(len(running)))]
+		if last && slices.Contains(living, victim) {
+			return ""
+		}
+		return victim
 	}
-	if k.config.kill == killRandom {
-		return living[int(pick*float64(len(living)))]
+	if last {
+		return ""
 	}
 	if leader := k.leader(ctx); slices.Contains(living, leader) {
 		return leader
@@ -103,7 +108,7 @@ func (t *trial) leader(ctx context.Context) string {
 	for until := time.Now().Add(t.config.killEvery / 2); time.Now().Before(until) && ctx.Err() == nil; pause(ctx, 20*time.Millisecond) {
 		for _, p := range t.cluster.Peers() {
 			// Only the leader itself knows for sure.
-			if state, err := raftctl.Ask(ctx, p.URL); err == nil && state.Leads() {
+			if state, err := raftctl.Ask(ctx, http.DefaultClient, p.URL); err == nil && state.Leads() {
 				return p.Name
 			}
 		}
@@ -113,35 +118,62 @@ func (t *trial) leader(ctx context.Context) string {
 
 // kill kills a process now and starts it again after a while.
 func (k *killer) kill(ctx context.Context, victim string) error {
-	k.mu.Lock()
-	k.dead[victim] = true
-	k.mu.Unlock()
-	number, err := k.shoot(victim)
+	numbers, err := k.shoot(k.bury, victim)
 	if err != nil {
 		return err
 	}
+	number := numbers[0]
 	k.back.Go(func() {
 		pause(ctx, k.config.restartAfter)
-		if err := k.revive(ctx, number[0], victim); err != nil {
-			k.fail(err)
-		}
+		err := k.revive(ctx, number, victim)
 		k.mu.Lock()
+		defer k.mu.Unlock()
+		switch {
+		case k.again[number]: // then it need not have become ready
+			return
+		case err != nil:
+			k.errs = append(k.errs, err)
+		default:
+			k.watch.back(number)
+		}
 		delete(k.dead, victim)
-		k.mu.Unlock()
 	})
 	return nil
 }
 
-// shoot kills some processes now, after noting what they have used.
-func (t *trial) shoot(victims ...string) (numbers []int, err error) {
+// bury notes that processes are as good as dead.
+func (k *killer) bury(victims ...string) []int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	numbers := k.watch.kill(victims...)
+	for i, v := range victims {
+		if before, starting := k.dead[v]; starting {
+			k.again[before] = true
+		}
+		k.dead[v] = numbers[i]
+	}
+	return numbers
+}
+
+// shoot kills some processes now, after noting what they have used, and looks
+// what they were doing. Bury notes the kills.
+func (t *trial) shoot(bury func(victims ...string) []int, victims ...string) (numbers []int, err error) {
 	for _, v := range victims {
 		if err := t.account(v); err != nil {
 			return nil, err
 		}
 	}
-	numbers = t.watch.kill(victims...)
+	var scenes []scene
+	for _, v := range victims {
+		scenes = append(scenes, t.moments.before(t.peer(v)))
+	}
+	numbers = bury(victims...)
 	for _, v := range victims {
 		err = errors.Join(err, t.cluster.Kill(v))
+	}
+	died := t.now()
+	for i, s := range scenes {
+		t.watch.during(numbers[i], t.moments.after(s, died))
 	}
 	return numbers, err
 }
@@ -151,9 +183,9 @@ func (t *trial) revive(ctx context.Context, number int, peer string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	t.watch.start(number)
 	if err := t.cluster.Restart(ctx, peer); err != nil {
 		return fmt.Errorf("kill: %w", err)
 	}
-	t.watch.back(number)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
@@ -39,10 +40,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	if err != nil {
 		return err
 	}
-	show := func(format string, args ...any) {}
-	if term.IsTerminal(int(stderr.Fd())) {
-		show = func(format string, args ...any) { fmt.Fprintf(stderr, "\r\x1b[K"+format, args...) }
-	}
+	show := shower(stderr)
 	c.dir, err = os.MkdirTemp(c.dir, "fedmesh-kill-")
 	if err != nil {
 		return fmt.Errorf("kill: %w", err)
@@ -69,12 +67,30 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	if err := write(c, r, stdout); err != nil {
 		return err
 	}
+	if c.check {
+		err = r.broken()
+	}
 	for _, x := range r.Systems {
 		if x.Bad() {
 			err = errors.Join(err, fmt.Errorf("kill: %s has failed: see the table", x.System))
 		}
 	}
 	return err
+}
+
+// shower shows what is going on: at once on a terminal, else a line now and then.
+func shower(w *os.File) func(string, ...any) {
+	if term.IsTerminal(int(w.Fd())) {
+		return func(format string, args ...any) { fmt.Fprintf(w, "\r\x1b[K"+format, args...) }
+	}
+	const now = time.Minute
+	last := time.Now()
+	return func(format string, args ...any) {
+		if format != "" && time.Since(last) > now {
+			last = time.Now()
+			fmt.Fprintf(w, format+"\n", args...)
+		}
+	}
 }
 
 // measure builds the systems and runs them, one after the other.
@@ -87,6 +103,9 @@ func measure(ctx context.Context, c config, args []string, show func(string, ...
 			return nil, err
 		}
 		systems = append(systems, s)
+	}
+	if err := fits(c, systems); err != nil {
+		return nil, err
 	}
 	r := describe(ctx, c, args, systems)
 	show("making %d models ...", c.combiners+1)
@@ -102,7 +121,20 @@ func measure(ctx context.Context, c config, args []string, show func(string, ...
 		}
 		r.Systems = append(r.Systems, x)
 	}
+	r.judge()
 	return r, nil
+}
+
+// fits refuses a long run whose models would fill the disk.
+func fits(c config, systems []system) error {
+	const most = 20e9 // bytes
+	for _, s := range systems {
+		rounds := float64(c.kills) * c.killEvery.Seconds() / (c.train.Seconds() + 0.1)
+		if need := rounds * float64(4*c.params) * float64(s.peers); s.keeps == 0 && need > most {
+			return fmt.Errorf("kill: about %.0f GB of models would pile up, since this %s is not told to keep few (--keep-models); take fewer --params", need/1e9, s.name)
+		}
+	}
+	return nil
 }
 
 // describe fills in all that is known before anything was measured.
@@ -111,6 +143,7 @@ func describe(ctx context.Context, c config, args []string, systems []system) *R
 		Command: strings.Join(append([]string{"go run ./kill"}, shown(args)...), " "),
 		Go:      runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(),
 		Seed: c.seed, Kill: c.kill, Every: c.killEvery.Seconds(), Restart: c.restartAfter.Seconds(),
+		Partition: c.partition, CutEvery: c.cutEvery.Seconds(), CutFor: c.cutFor.Seconds(), Kills: c.kills, Calm: c.calm,
 		Combiners: c.combiners, Params: c.params, Target: c.rounds, Quick: c.quick,
 	}
 	r.CPU, r.LoadAvg = proc.Machine()
@@ -144,7 +177,7 @@ func shown(args []string) []string {
 // write prints what was measured and leaves it in the folder for results.
 func write(c config, r *Report, stdout io.Writer) error {
 	if c.out != "" {
-		if err := r.save(c.out); err != nil {
+		if err := r.save(c.out, c.name()); err != nil {
 			return err
 		}
 	}
@@ -158,11 +191,10 @@ func write(c config, r *Report, stdout io.Writer) error {
 
 // save writes table and pictures. Those of the run that leaves one peer have
 // names of their own.
-func (r *Report) save(dir string) error {
+func (r *Report) save(dir, name string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("kill: %w", err)
 	}
-	name := "kill-" + r.Kill
 	var text strings.Builder
 	if err := r.WriteText(&text); err != nil {
 		return err

@@ -23,7 +23,7 @@ const style = `<style>
 text{font-family:system-ui,-apple-system,"Segoe UI","Helvetica Neue",Arial,sans-serif;font-size:13px;fill:#1f2328}
 .ground{fill:#ffffff;stroke:#d0d7de}.grid{stroke:#d8dee4}.axis{stroke:#8c959f}.dim{fill:#59636e}
 .title{font-size:18px;font-weight:600}.head{font-weight:600}.num{font-variant-numeric:tabular-nums;text-anchor:end}.mid{text-anchor:middle}
-.line{fill:none;stroke-width:2.2;stroke-linejoin:round}.tick{stroke-width:1.6}.dot{fill-opacity:.55}
+.line{fill:none;stroke-width:2.2;stroke-linejoin:round}.tick{stroke-width:1.6}.band{fill-opacity:.3}.dot{fill-opacity:.55}
 .mesh{stroke:#0072b2}.raft{stroke:#b87f00}.single{stroke:#c24a00}
 .fmesh{fill:#0072b2}.fraft{fill:#b87f00}.fsingle{fill:#c24a00}
 @media (prefers-color-scheme:dark){text{fill:#e6edf3}.ground{fill:#0d1117;stroke:#3d444d}.grid{stroke:#2a313c}.axis{stroke:#6e7681}.dim{fill:#9198a1}
@@ -136,7 +136,7 @@ func (p *picture) key(i int, system, about string) {
 // line draws a line through points in pixels of the frame, from its lower left.
 func (p *picture) line(class string, points [][2]float64) {
 	p.printf(`<path class="line %s" d="`, class)
-	for i, q := range points {
+	for i, q := range thin(points) {
 		letter := "L"
 		if i == 0 {
 			letter = "M"
@@ -144,6 +144,20 @@ func (p *picture) line(class string, points [][2]float64) {
 		p.printf("%s%.1f %.1f", letter, frameLeft+q[0], float64(frameTop+p.height)-q[1])
 	}
 	p.b.WriteString(`"/>` + "\n")
+}
+
+// thin leaves out points so close to the one before that nobody can tell, but for
+// the last: long runs have very many.
+func thin(points [][2]float64) [][2]float64 {
+	const close = 0.25 // pixels
+	var out [][2]float64
+	for i, q := range points {
+		if n := len(out); n > 0 && i < len(points)-1 && math.Abs(q[0]-out[n-1][0]) < close && math.Abs(q[1]-out[n-1][1]) < close {
+			continue
+		}
+		out = append(out, q)
+	}
+	return out
 }
 
 // about is the line below a title.
@@ -157,7 +171,11 @@ func plain(x float64) string { return strconv.FormatFloat(x, 'g', 4, 64) }
 // killed.
 func (r *Report) drawRounds() []byte {
 	const strip = 22
-	p := newPicture("Rounds finished while processes are killed", r.about(), 300, 64+strip*len(r.Systems)+34)
+	title := "Rounds finished while processes are killed"
+	if r.Partition {
+		title = "Rounds finished while the network is cut in two"
+	}
+	p := newPicture(title, r.about(), 300, 64+strip*len(r.Systems)+34)
 	xs, ys := scale{high: 1, size: frameWide}, scale{high: 1, size: p.height}
 	for _, s := range r.Systems {
 		xs.high, ys.high = max(xs.high, s.Seconds), max(ys.high, float64(len(s.Finished)))
@@ -176,7 +194,17 @@ func (r *Report) drawRounds() []byte {
 		for _, k := range s.Kills {
 			p.printf(`<path class="tick %s" d="M%.1f %.1fv14"/>`+"\n", s.System, frameLeft+xs.at(k.At), y)
 		}
-		p.text("dim", keyLeft, y+13, fmt.Sprintf("%d kills", len(s.Kills)))
+		for _, c := range s.Cuts {
+			p.printf(`<rect class="band f%s" x="%.1f" y="%.1f" width="%.1f" height="14"/>`+"\n", s.System, frameLeft+xs.at(c.At), y, xs.at(c.Healed)-xs.at(c.At))
+			if c.Agreed > 0 {
+				p.printf(`<path class="tick %s" d="M%.1f %.1fv14"/>`+"\n", s.System, frameLeft+xs.at(c.Agreed), y)
+			}
+		}
+		text := fmt.Sprintf("%d kills", len(s.Kills))
+		if r.Partition {
+			text = fmt.Sprintf("%d cuts; line: one model", len(s.Cuts))
+		}
+		p.text("dim", keyLeft, y+13, text)
 	}
 	return p.done()
 }
@@ -186,7 +214,7 @@ func (r *Report) drawPushes() []byte {
 	p := newPicture("How long a push takes until it is acknowledged", r.about(), 300, 64)
 	xs, ys := scale{low: 0.001, high: 1, log: true, size: frameWide}, scale{low: 0.1, high: 1, log: true, size: p.height}
 	for _, s := range r.Systems {
-		l := s.Latencies(false)
+		l := s.Latencies(anyPush)
 		for len(l) > 0 && l[len(l)-1] > xs.high {
 			xs.high *= 10
 		}
@@ -197,7 +225,7 @@ func (r *Report) drawPushes() []byte {
 	p.up(ys, "share of pushes that took longer", func(y float64) string { return plain(100*y) + "%" })
 	p.along(xs, "from the start of the first attempt to the receipt", seconds)
 	for i, s := range r.Systems {
-		l := s.Latencies(false)
+		l := s.Latencies(anyPush)
 		if len(l) == 0 {
 			continue
 		}
@@ -221,7 +249,11 @@ func (r *Report) drawPushes() []byte {
 // processes had come to the same later round.
 func (r *Report) drawAgreement() []byte {
 	const row = 56
-	p := newPicture("From a kill until all living processes agree on a later round", r.about(), row*len(r.Systems), 64)
+	title := "From a kill until all living processes agree on a later round"
+	if r.Partition {
+		title = "From the first contact after a cut until all processes have one model"
+	}
+	p := newPicture(title, r.about(), row*len(r.Systems), 64)
 	xs := scale{high: 1, size: frameWide}
 	for _, s := range r.Systems {
 		if took, _ := s.Agreements(); len(took) > 0 {

@@ -22,7 +22,11 @@ func made() *Report {
 					{Start: 1, Acked: 1.01, Attempts: 1},
 					{Start: 1, Acked: 1.02, Attempts: 2},
 				},
-				Kills: []Kill{{At: 1, Peer: "a", Back: 2, Agree: 1.5}, {At: 2, Peer: "b", Agree: 3}, {At: 3.9, Peer: "c"}},
+				CalmUntil: 0.5, Calm: []Mark{{At: 0.1, Agree: 0.3}},
+				Kills: []Kill{
+					{Mark: Mark{At: 1, Agree: 1.5}, Peer: "a", Back: 2, During: []string{duringUpload, duringFile}},
+					{Mark: Mark{At: 2, Agree: 3}, Peer: "b"}, {Mark: Mark{At: 3.9}, Peer: "c"},
+				},
 			},
 			{System: sysRaft, Peers: 5, Seconds: 4},
 		},
@@ -58,8 +62,9 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"updates acknowledged", "20 ms / 2.00 s / 2.00 s", // all pushes
-		"20 ms / 2.00 s / 2.00 s (2)",   // retried
+		"updates acknowledged", "20 ms / 2.00 s / 2.00 s (4)", // all pushes
+		"20 ms / 20 ms / 20 ms (1)",     // retried
+		"100 ms / 2.00 s / 2.00 s (2)",  // in the calm rounds
 		"500 ms / 1.00 s / 1.00 s (1)",  // agreement, one open
 		"kills (left out)", "<devel>\n", // what it ran on
 	} {

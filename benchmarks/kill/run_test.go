@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // quick runs the benchmark in small and returns what it measured.
@@ -84,7 +85,7 @@ func TestInterrupt(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	show := func(format string, _ ...any) {
-		if strings.Contains(format, "round %d") {
+		if strings.Contains(format, "round %s") {
 			cancel() // as soon as it is under way
 		}
 	}
@@ -102,15 +103,57 @@ func TestInterrupt(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for _, args := range []string{
-		"--kill all-but-one --systems mesh,raft", "--kill sometimes", "--systems mesh,mesh", "--systems paxos", "--peers 2", "--rounds 0", "--kill-every 1us", "extra",
+		"--kill all-but-one --systems mesh,raft", "--kill sometimes", "--systems mesh,mesh", "--systems paxos", "--peers 2", "--rounds 0", "--partition --kill random", "--kills 5 --kill none", "--kills 5 --kill all-but-one",
+		"--calm 0", "--keep-models 3", "--partition --cut-for 1ms", "--partition --cuts 0", "--kill-every 1us", "extra",
 	} {
 		var said strings.Builder
 		if _, err := parse(strings.Fields(args), &said); err == nil {
 			t.Errorf("%q was taken", args)
 		}
 	}
-	c, err := parse([]string{"--quick", "--rounds", "30"}, os.Stderr)
+	c, err := parse([]string{"--kills", "1000", "--kill", "random"}, os.Stderr)
+	if err != nil || c.rounds != 0 || c.timeLimit < time.Hour || c.keepModels != keptModels {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, err = parse([]string{"--partition"}, os.Stderr); err != nil || c.rounds != 0 || c.kill != killNone || c.cuts == 0 || c.name() != "kill-partition" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	c, err = parse([]string{"--quick", "--rounds", "30"}, os.Stderr)
 	if err != nil || c.rounds != 30 || c.params >= 1_000_000 || len(c.systems) != 3 {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestRunByKills(t *testing.T) {
+	r := quick(t, "--systems", "mesh", "--kill", "random", "--kills", "6")
+	s := r.Systems[0]
+	if len(s.Kills) != 6 || s.Lost+s.Doubled+s.Altered+s.Divergent+len(s.Changed) > 0 || !s.Agreed || !s.InTime {
+		t.Errorf("%+v", *s)
+	}
+	for _, k := range s.Kills {
+		if k.Agree == 0 {
+			t.Errorf("no agreement after %+v", k)
+		}
+	}
+	if len(s.Calm) == 0 || s.CalmUntil == 0 || s.Means.Checked == 0 || len(s.Means.Wrong) > 0 {
+		t.Errorf("%d calm moments until %v, %+v", len(s.Calm), s.CalmUntil, s.Means)
+	}
+}
+
+func TestPartition(t *testing.T) {
+	if l, err := newLAN([]string{"a"}, 1); err != nil {
+		t.Skip(err)
+	} else if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := quick(t, "--systems", "mesh", "--partition")
+	s := r.Systems[0]
+	if len(s.Cuts) != 1 || s.Lost+s.Doubled+s.Altered+s.Divergent+len(s.Changed) > 0 || !s.Agreed || !s.InTime {
+		t.Fatalf("%+v", *s)
+	}
+	c := s.Cuts[0]
+	// How many rounds a side finishes depends on when it takes the other for dead; that is what the limits are for.
+	if c.Healed < c.At+6 || c.Contact < c.Healed || c.Agreed < c.Contact || c.Rounds[0] == 0 || min(c.Acked[0], c.Acked[1]) == 0 {
+		t.Errorf("%+v", c)
 	}
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/fedmesh/fedmesh/benchmarks/kill/raftctl"
@@ -18,6 +20,7 @@ type system struct {
 	peers  int
 	binary string
 	args   []string
+	keeps  int // of the newest models; 0: all
 }
 
 // systemOf builds a system's program into dir, unless it is given.
@@ -30,18 +33,35 @@ func systemOf(ctx context.Context, c config, name, dir string) (system, error) {
 	switch name {
 	case sysMesh:
 		s.args = []string{"--fsync", "auto"}
-		if c.fedmesh != "" {
-			s.binary = c.fedmesh
-			return s, nil
+		if s.binary = c.fedmesh; c.fedmesh == "" {
+			if s.binary, err = process.Build(ctx, root, dir); err != nil {
+				return s, err
+			}
 		}
-		s.binary, err = process.Build(ctx, root, dir)
-		return s, err
 	case sysRaft:
-		return s, goBuild(ctx, filepath.Join(root, "benchmarks", "raftreducer"), s.binary)
+		err = goBuild(ctx, filepath.Join(root, "benchmarks", "raftreducer"), s.binary)
 	default:
 		s.peers, s.args = 1, []string{"--fsync", "never"}
-		return s, goBuild(ctx, filepath.Join(root, "benchmarks", "kill", "single"), s.binary)
+		err = goBuild(ctx, filepath.Join(root, "benchmarks", "kill", "single"), s.binary)
 	}
+	if err != nil || c.keepModels == 0 {
+		return s, err
+	}
+	if can, err := s.takes(ctx, "keep-models"); !can {
+		return s, err
+	}
+	s.keeps = c.keepModels
+	s.args = append(s.args, "--keep-models", strconv.Itoa(s.keeps))
+	return s, nil
+}
+
+// takes reports whether the program has a flag.
+func (s system) takes(ctx context.Context, flag string) (bool, error) {
+	help, err := exec.CommandContext(ctx, s.binary, "node", "--help").CombinedOutput()
+	if len(help) == 0 {
+		return false, fmt.Errorf("kill: %s node --help: %w", s.binary, err)
+	}
+	return strings.Contains(string(help), "-"+flag+" "), nil
 }
 
 func moduleDir(ctx context.Context, from, path string) (string, error) {
@@ -65,9 +85,11 @@ func goBuild(ctx context.Context, dir, binary string) error {
 
 // form makes one system of the processes that were started. fedmesh does that by
 // itself; Raft is told once who its servers are.
-func (s system) form(ctx context.Context, urls []string) error {
+func (s system) form(ctx context.Context, dial dialer, urls []string) error {
 	if s.name != sysRaft {
 		return nil
 	}
-	return raftctl.Form(ctx, urls)
+	transport := &http.Transport{DialContext: dial}
+	defer transport.CloseIdleConnections()
+	return raftctl.Form(ctx, &http.Client{Transport: transport}, urls)
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,68 +27,149 @@ const (
 
 // trial is one system's run.
 type trial struct {
-	config  config
-	system  system
-	load    *load.Load
-	cluster *process.Cluster
-	session string // key
-	start   time.Time
-	watch   *watch
-	work    work
-	skipped int
-	alone   *Alone
+	config    config
+	system    system
+	load      *load.Load
+	lan       lan // nil: the loopback interface
+	cluster   *process.Cluster
+	session   string // key
+	start     time.Time
+	watch     *watch
+	moments   *moments
+	uploads   []*upload // by combiner
+	work      work
+	calmUntil float64
+	inTime    bool
+	skipped   int
+	alone     *Alone
+
+	disturbed atomic.Bool // everything that was to be killed or cut has been
 
 	mu   sync.Mutex
 	used proc.Usage
+	cuts []Cut
 }
 
 // now is the time since the start in seconds.
 func (t *trial) now() float64 { return time.Since(t.start).Seconds() }
 
+// peer is a process of the cluster.
+func (t *trial) peer(name string) process.Peer {
+	for _, p := range t.cluster.Peers() {
+		if p.Name == name {
+			return p
+		}
+	}
+	return process.Peer{Name: name}
+}
+
+// judgeDial is how the benchmark itself reaches the processes.
+func (t *trial) judgeDial() dialer {
+	if t.lan == nil {
+		return nil
+	}
+	return t.lan.dial(judgeHost)
+}
+
 // runTrial starts a system, runs the workload over it, and judges it.
 func runTrial(ctx context.Context, c config, s system, l *load.Load, show func(string, ...any)) (r *Result, err error) {
 	dir := filepath.Join(c.dir, s.name+"-data")
 	t := &trial{config: c, system: s, load: l}
-	t.cluster, err = process.NewCluster(process.Options{Binary: s.binary, N: s.peers, Dir: dir, Mesh: "kill", ExtraArgs: s.args})
-	if err != nil {
-		return nil, err
+	t.moments = &moments{trial: t, lives: map[string]*life{}}
+	for range c.combiners {
+		t.uploads = append(t.uploads, &upload{})
 	}
 	defer func() {
-		err = errors.Join(err, t.cluster.Close())
+		if t.cluster != nil {
+			err = errors.Join(err, t.cluster.Close())
+		}
+		if t.lan != nil {
+			err = errors.Join(err, t.lan.Close())
+		}
 		// Where something is wrong, somebody will want to look.
 		if !c.keep && (ctx.Err() != nil || err == nil && !r.Bad()) {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
+	if err := t.found(dir); err != nil {
+		return nil, err
+	}
 	starting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if err := t.cluster.Start(starting); err != nil {
 		return nil, err
 	}
-	if err := s.form(starting, t.cluster.URLs()); err != nil {
+	if err := s.form(starting, t.judgeDial(), t.cluster.URLs()); err != nil {
 		return nil, err
 	}
 	if err := t.open(starting); err != nil {
 		return nil, err
 	}
-	if err := t.run(ctx, show); err != nil {
+	every := uint64(1)
+	if c.kills > 0 {
+		every = sampled
+	}
+	client, err := api.NewClient(t.cluster.URLs(), api.ClientOptions{Passes: 3, DialContext: t.judgeDial()})
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	checker, err := newChecker(l, c.combiners, every, t.puller(client))
+	if err != nil {
+		return nil, err
+	}
+	if err := t.run(ctx, checker, client, show); err != nil {
 		return nil, fmt.Errorf("%w\nthe end of %s's log:\n%s", err, t.cluster.Names()[0], t.cluster.Tail(t.cluster.Names()[0], 5))
 	}
 	show("%s: checking ...", s.name)
-	return t.judge(ctx)
+	return t.judge(ctx, checker)
+}
+
+// found makes the system's processes, and the network if they are to have one of
+// their own.
+func (t *trial) found(dir string) (err error) {
+	o := process.Options{Binary: t.system.binary, N: t.system.peers, Dir: dir, Mesh: "kill", ExtraArgs: t.system.args}
+	if t.config.partition {
+		var names []string
+		for i := range t.system.peers {
+			names = append(names, string(rune('a'+i)))
+		}
+		if t.lan, err = newLAN(names, t.config.seed); err != nil {
+			return err
+		}
+		for _, name := range names {
+			o.Hosts = append(o.Hosts, t.lan.host(name))
+		}
+		o.Dial = t.judgeDial()
+	}
+	t.cluster, err = process.NewCluster(o)
+	return err
+}
+
+// sessionConfig is the same for all systems.
+func (t *trial) sessionConfig() api.SessionConfig {
+	cfg := api.DefaultSessionConfig()
+	cfg.TargetCombiners = t.config.combiners
+	cfg.RoundTimeout = api.Duration(roundTimeout)
+	if t.config.partition {
+		// Either side is to go on with its half of the combiners. What was under way when
+		// the cut came may be held on the other side only; a side goes on without that
+		// after a while.
+		cfg.TargetCombiners = t.config.combiners / 2
+		cfg.RoundTimeout = api.Duration(roundTimeout / 2)
+		cfg.LostAfter = min(cfg.LostAfter, api.Duration(t.config.cutFor/4))
+	}
+	return cfg
 }
 
 // open opens the session and waits until every process serves its seed.
 func (t *trial) open(ctx context.Context) error {
-	client, err := api.NewClient(t.cluster.URLs(), api.ClientOptions{})
+	client, err := api.NewClient(t.cluster.URLs(), api.ClientOptions{DialContext: t.judgeDial()})
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	cfg := api.DefaultSessionConfig()
-	cfg.TargetCombiners = t.config.combiners
-	cfg.RoundTimeout = api.Duration(roundTimeout)
-	info, _, err := client.CreateSession(ctx, "kill", cfg, api.Bytes(t.load.Seed))
+	info, _, err := client.CreateSession(ctx, "kill", t.sessionConfig(), api.Bytes(t.load.Seed))
 	if err != nil {
 		return err
 	}
@@ -111,10 +194,10 @@ func (t *trial) open(ctx context.Context) error {
 	return nil
 }
 
-// run lets combiners and killer work until the rounds are done or the time is
-// up, then waits until everything that was killed is back and every update that
-// was begun is acknowledged.
-func (t *trial) run(ctx context.Context, show func(string, ...any)) error {
+// run lets combiners and killer work until the end is reached or the time is up,
+// then waits until everything that was killed is back and every update that was
+// begun is acknowledged.
+func (t *trial) run(ctx context.Context, c *checker, client *api.Client, show func(string, ...any)) error {
 	ctx, cancel := context.WithTimeout(ctx, t.config.timeLimit+settlePatience)
 	defer cancel()
 	t.start = time.Now()
@@ -122,19 +205,20 @@ func (t *trial) run(ctx context.Context, show func(string, ...any)) error {
 	watching, unwatch := context.WithCancel(ctx)
 	var watchers errgroup.Group
 	for _, p := range t.cluster.Peers() {
-		watchers.Go(func() error { return t.watch.follow(watching, p, t.session) })
+		watchers.Go(func() error { return t.watch.follow(watching, p, t.session, t.judgeDial()) })
+		if t.system.name == sysMesh {
+			watchers.Go(func() error { t.moments.follow(watching, p, t.judgeDial()); return nil })
+		}
+	}
+	if c.every > 1 {
+		watchers.Go(func() error { c.follow(watching, client, t.session); return nil })
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	stop := make(chan struct{})
 	for i := range t.config.combiners {
 		g.Go(func() error { return t.combine(gctx, i, stop) })
 	}
-	g.Go(func() error {
-		if t.config.kill == killAllButOne {
-			return t.leaveOne(gctx)
-		}
-		return t.killLoop(gctx, stop)
-	})
+	g.Go(func() error { return t.disturb(gctx, stop) })
 	t.wait(gctx, show)
 	close(stop)
 	err := g.Wait()
@@ -146,18 +230,48 @@ func (t *trial) run(ctx context.Context, show func(string, ...any)) error {
 	return errors.Join(err, watchers.Wait())
 }
 
-// wait returns when the rounds are done or the time is up.
+// disturb does what the run is about, after some rounds without it.
+func (t *trial) disturb(ctx context.Context, stop <-chan struct{}) (err error) {
+	if !t.calm(ctx, stop) {
+		return nil
+	}
+	switch {
+	case t.config.partition:
+		err = t.cutLoop(ctx, stop)
+	case t.config.kill == killAllButOne:
+		err = t.leaveOne(ctx)
+	default:
+		err = t.killLoop(ctx, stop)
+	}
+	t.disturbed.Store(true)
+	return err
+}
+
+// reached reports whether the run has come to its end: the rounds, or the kills
+// or cuts and a later agreement.
+func (t *trial) reached() bool {
+	if t.config.rounds > 0 {
+		round, _ := t.watch.newest()
+		return round >= t.config.calm+t.config.rounds
+	}
+	_, open := t.watch.killed()
+	return t.disturbed.Load() && open == 0
+}
+
+// wait returns when the end is reached or the time is up.
 func (t *trial) wait(ctx context.Context, show func(string, ...any)) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for n := 0; ; n++ {
-		round, _ := t.watch.newest()
-		if round >= t.config.rounds || time.Since(t.start) > t.config.timeLimit {
+		if t.reached() {
+			t.inTime = true
+			return
+		}
+		if time.Since(t.start) > t.config.timeLimit {
 			return
 		}
 		if n%10 == 0 {
-			show("%s: round %d of %d, %d kills, %d updates acknowledged, %.0f s ...", t.system.name, round, t.config.rounds,
-				t.watch.killed(), t.work.acknowledged(), t.now())
+			t.tell(show)
 		}
 		select {
 		case <-tick.C:
@@ -165,6 +279,33 @@ func (t *trial) wait(ctx context.Context, show func(string, ...any)) {
 			return
 		}
 	}
+}
+
+// tell shows how far the run is.
+func (t *trial) tell(show func(string, ...any)) {
+	round, _ := t.watch.newest()
+	kills, _ := t.watch.killed()
+	of := func(n, all int) string {
+		if all == 0 {
+			return fmt.Sprint(n)
+		}
+		return fmt.Sprintf("%d of %d", n, all)
+	}
+	rounds, what := 0, of(kills, t.config.kills)+" kills"
+	if t.config.rounds > 0 {
+		rounds = t.config.calm + t.config.rounds
+	}
+	if t.config.partition {
+		t.mu.Lock()
+		what = of(len(t.cuts), t.config.cuts) + " cuts"
+		t.mu.Unlock()
+	}
+	left := ""
+	if n := t.config.kills - kills; t.config.kills > 0 && kills > 0 {
+		each := (t.now() - t.calmUntil) / float64(kills)
+		left = fmt.Sprintf(", about %.0f min left", math.Ceil(each*float64(n)/60))
+	}
+	show("%s: round %s, %s, %d updates acknowledged, %.0f s%s ...", t.system.name, of(round, rounds), what, t.work.acknowledged(), t.now(), left)
 }
 
 // awaitAgreement gives the last kill its time: no later round comes by itself,

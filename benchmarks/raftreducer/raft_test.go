@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -115,7 +116,7 @@ func start(ctx context.Context, t *testing.T) *process.Cluster {
 	if err := cluster.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := raftctl.Form(ctx, cluster.URLs()); err != nil {
+	if err := raftctl.Form(ctx, http.DefaultClient, cluster.URLs()); err != nil {
 		t.Fatal(err)
 	}
 	return cluster
@@ -126,7 +127,7 @@ func leader(ctx context.Context, t *testing.T, cluster *process.Cluster) string 
 	t.Helper()
 	for ; ctx.Err() == nil; pause(ctx) {
 		for _, p := range cluster.Peers() {
-			if s, err := raftctl.Ask(ctx, p.URL); err == nil && s.Leads() {
+			if s, err := raftctl.Ask(ctx, http.DefaultClient, p.URL); err == nil && s.Leads() {
 				return p.Name
 			}
 		}

@@ -1,8 +1,8 @@
 // Package raftctl is how the benchmark speaks with the reducers under Raft
 // beside their API: it tells them once who they are, and asks them who leads.
 //
-//	err := raftctl.Form(ctx, urls)
-//	state, err := raftctl.Ask(ctx, url)
+//	err := raftctl.Form(ctx, http.DefaultClient, urls)
+//	state, err := raftctl.Ask(ctx, http.DefaultClient, url)
 //
 // Its functions keep nothing and may be called from many goroutines.
 package raftctl
@@ -38,23 +38,23 @@ type State struct {
 func (s State) Leads() bool { return s.Leader != "" && s.Leader == s.Self.ID }
 
 // Ask asks the process with that URL.
-func Ask(ctx context.Context, url string) (State, error) {
+func Ask(ctx context.Context, client *http.Client, url string) (State, error) {
 	var s State
-	return s, call(ctx, http.MethodGet, url, nil, &s)
+	return s, call(ctx, client, http.MethodGet, url, nil, &s)
 }
 
 // Form makes a cluster of processes that have just been started with empty
 // folders, and waits until all of them know the first leader.
-func Form(ctx context.Context, urls []string) error {
+func Form(ctx context.Context, client *http.Client, urls []string) error {
 	var servers []Server
 	for _, url := range urls {
-		s, err := Ask(ctx, url)
+		s, err := Ask(ctx, client, url)
 		if err != nil {
 			return err
 		}
 		servers = append(servers, s.Self)
 	}
-	if err := call(ctx, http.MethodPost, urls[0], servers, nil); err != nil {
+	if err := call(ctx, client, http.MethodPost, urls[0], servers, nil); err != nil {
 		return err
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -62,7 +62,7 @@ func Form(ctx context.Context, urls []string) error {
 	for {
 		known := 0
 		for _, url := range urls {
-			if s, err := Ask(ctx, url); err == nil && s.Leader != "" {
+			if s, err := Ask(ctx, client, url); err == nil && s.Leader != "" {
 				known++
 			}
 		}
@@ -78,7 +78,7 @@ func Form(ctx context.Context, urls []string) error {
 }
 
 // call makes a request, JSON in and out, within a second.
-func call(ctx context.Context, method, url string, question, answer any) error {
+func call(ctx context.Context, client *http.Client, method, url string, question, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	body, err := json.Marshal(question)
@@ -89,7 +89,7 @@ func call(ctx context.Context, method, url string, question, answer any) error {
 	if err != nil {
 		return fmt.Errorf("raftctl: %w", err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("raftctl: %w", err)
 	}

@@ -16,7 +16,10 @@ func (n *Node) prune() {
 	closed := len(n.state.Rounds)
 	for _, r := range last(n.state.Rounds, closed) {
 		for _, u := range r.Updates {
-			n.drop(u.Digest)
+			// The mean of one update is the same bytes.
+			if _, isModel := n.state.made[u.Digest]; !isModel {
+				n.drop(u.Digest)
+			}
 		}
 	}
 	if n.options.KeepModels == 0 {

@@ -48,9 +48,11 @@ func TestPrune(t *testing.T) {
 		apply(round(n, base, api.UpdateRef{Combiner: "x", ID: id}))
 	}
 	apply(update("x", "5", put("update 5"), base))
+	apply(round(5, put("update 5"), api.UpdateRef{Combiner: "x", ID: "5"})) // of one update alone
+	apply(update("x", "6", put("update 6"), base))
 	for content, want := range map[string]bool{
-		"seed": true, "model 1": false, "model 2": false, "model 3": true, "model 4": true,
-		"update 1": false, "update 4": false, "update 5": true,
+		"seed": true, "model 1": false, "model 2": false, "model 3": false, "model 4": true,
+		"update 1": false, "update 4": false, "update 5": true, "update 6": true,
 	} {
 		if got := dir.Blobs().Has(model.Sum([]byte(content))); got != want {
 			t.Errorf("%s is there: %v, want %v", content, got, want)
