@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/fedmesh/fedmesh/mesh/ledger"
+	"github.com/fedmesh/fedmesh/mesh/upload"
 	"github.com/fedmesh/fedmesh/mesh/store"
 	"github.com/fedmesh/fedmesh/model"
 )
@@ -193,12 +194,16 @@ func FuzzAnswer(f *testing.F) {
 func FuzzOffer(f *testing.F) {
 	addAll(f,
 		[]byte(`{"id":"u","weight":3,"base":"`+strings.Repeat("ab", 32)+`","base_round":1,"metrics":{"loss":0.5}}`),
+		[]byte(`{"weight":3,"upload":"`+strings.Repeat("ab", 16)+`","length":7}`), []byte(`{"weight":3,"upload":"../x","length":-1}`),
 		[]byte(`{"weight":-1}`), []byte(`{"weight":1e30}`), []byte(`{"id":"../x"}`), []byte(`{"metrics":{"`+strings.Repeat("x", 300)+`":1}}`), []byte(`null`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounded(t, b, func() {
 			o, err := parseOffer(string(b), "combiner")
 			if err != nil {
 				return
+			}
+			if o.Upload != "" && (upload.CheckName(o.Upload) != nil || o.Length < 1) {
+				t.Fatalf("%+v names no upload", o)
 			}
 			// Whatever passes makes an entry that every peer can read.
 			u := o.update(model.Sum(b), 1)

@@ -102,8 +102,13 @@ func (p *Peer) receive(st *session, o offer, body io.Reader, durable bool) (w *s
 	if durable {
 		w.Early()
 	}
-	buf := p.buffers.lend()
-	defer p.buffers.giveBack(buf)
+	var buf []byte
+	if o.Upload == "" {
+		buf = p.buffers.lend()
+		defer p.buffers.giveBack(buf)
+	} else { // which may wait for long; there are not many
+		buf = make([]byte, largeBuffer)
+	}
 	_, d, err = codec.Ingest(body, w, codec.Options{
 		Layout: spec.Layout(), Buffer: buf,
 		Check: func(tensor int, _ model.Tensor, elem int64, b []byte) error { return spec.Check(tensor, elem, b) },

@@ -224,6 +224,7 @@ func (l *load) combine(ctx context.Context, index int) {
 	r := rand.New(rand.NewPCG(l.seed, uint64(index)+1))
 	client, err := api.NewClient(l.urls, api.ClientOptions{
 		Shuffle: true, Rand: rand.NewPCG(l.seed, uint64(index)+1000),
+		ResumeFrom:      1 + int64(index%2)<<30, // every other one by resumable upload
 		ResponseTimeout: 10 * time.Second, BadFor: 500 * time.Millisecond, MaxBackoff: 500 * time.Millisecond,
 	})
 	if err != nil {

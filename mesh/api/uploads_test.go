@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -338,4 +340,51 @@ func TestChunkedPieces(t *testing.T) {
 	if !bytes.Equal(bytes.Join(f.bodies, nil), []byte("0123456789")) {
 		t.Errorf("pushed %q", f.bodies)
 	}
+}
+
+// FuzzTus: whatever a request for an upload says, it is answered, never as a fault of the server's, and what is taken stays within what was announced.
+func FuzzTus(f *testing.F) {
+	f.Add("POST", updates+"?weight=1&id=u", "10", "", "", "name dQ==", pieces, []byte("01234"))
+	f.Add("PATCH", "", "", "0", "", "", pieces, []byte("0123456789"))
+	f.Add("POST", "", "", "0", "PATCH", "", pieces+"; x=y", []byte("0123456789a"))
+	f.Add("HEAD", "", "-1", "18446744073709551616", "", "", "", []byte{})
+	f.Add("DELETE", "", "1e9", "0x10", "HEAD", "\x00", "text/plain", []byte("x"))
+	f.Fuzz(func(t *testing.T, method, path, length, offset, override, metadata, kind string, body []byte) {
+		b := taking(newFake().with("s", someModel(t, 4, 1)), upload.Options{})
+		defer b.set.Close()
+		srv := api.NewServer(b, api.ServerOptions{MaxBody: 1000})
+		defer srv.Close()
+		u, err := b.set.Create(t.Context(), api.PushRequest{Session: "s", Combiner: "c", ID: "v", Weight: 1, Length: 10}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path == "" {
+			path = "/v1/uploads/" + u.Name
+		}
+		// What comes of a connection has a method and a target that net/http has read.
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET / HTTP/1.1\r\nHost: a\r\n\r\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.URL, err = url.ParseRequestURI(path); err != nil || method == "" {
+			return
+		}
+		r.Method, r.Body, r.ContentLength = method, io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		for k, v := range map[string]string{
+			"Tus-Resumable": "1.0.0", "Upload-Length": length, "Upload-Offset": offset, "X-Http-Method-Override": override,
+			"Upload-Metadata": metadata, "Content-Type": kind,
+		} {
+			r.Header.Set(k, v)
+		}
+		w := httptest.NewRecorder()
+		srv.ServeHTTP(w, r.WithContext(t.Context()))
+		if w.Code >= 500 && w.Code != http.StatusServiceUnavailable {
+			t.Errorf("%s %q: status %d, %s", method, path, w.Code, w.Body)
+		}
+		for _, got := range b.bodies {
+			if len(got) > 1000 {
+				t.Errorf("%d bytes", len(got))
+			}
+		}
+	})
 }
