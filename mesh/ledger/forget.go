@@ -105,6 +105,11 @@ func (p *peers) returned(q *proposal, target LogID) bool {
 	return p.rejoined(target, q.upto(target), ^uint64(0))
 }
 
+// allReturned reports whether a proposal is history: somebody agreed to it, and all its targets have said since that they are back.
+func (p *peers) allReturned(q *proposal) bool {
+	return len(q.acks) > 0 && !slices.ContainsFunc(q.targets, func(t LogID) bool { return !p.returned(q, t) })
+}
+
 func targetsIn(targets, members []LogID) int {
 	n := 0
 	for _, t := range targets {
@@ -164,7 +169,7 @@ func (r *Replica) inTheWay(targets []LogID) *Forgetting {
 			continue
 		}
 		a, acked := q.acks[r.self]
-		if !acked && (slices.Contains(q.targets, r.self) || r.against(q.ref.Log) || !r.enoughWithout(q.targets)) {
+		if !acked && (ps.allReturned(q) || slices.Contains(q.targets, r.self) || r.against(q.ref.Log) || !r.enoughWithout(q.targets)) {
 			continue
 		}
 		upto := a.upto

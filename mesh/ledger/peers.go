@@ -218,20 +218,16 @@ func (l *Ledger) Peer(log LogID) (p Peer, ok bool) {
 func (p *peers) membershipOutside(v voters) bool {
 	cut, members := v.before, v.members
 	for log, js := range p.joined {
-		if p.hasLeft(log, nil) {
-			if slices.Contains(members, log) && !p.hasLeft(log, cut) {
-				return true
-			}
-			continue
-		}
-		if !slices.Contains(members, log) && js[len(js)-1].seq > cut[log] {
+		if !p.hasLeft(log, nil) && !slices.Contains(members, log) && js[len(js)-1].seq > cut[log] {
 			return true
 		}
 	}
-	for _, m := range members {
-		if p.forgotten(m, v) {
-			return true
-		}
-	}
-	return false
+	return p.goneOutside(v)
+}
+
+// goneOutside is membershipOutside for members that are gone.
+func (p *peers) goneOutside(v voters) bool {
+	return slices.ContainsFunc(v.members, func(m LogID) bool {
+		return p.hasLeft(m, nil) && !p.hasLeft(m, v.before) || p.forgotten(m, v)
+	})
 }

@@ -273,7 +273,7 @@ func (r *Replica) acknowledge(ready *Ready) {
 	}
 	for i := range ps.proposals {
 		q := &ps.proposals[i]
-		if _, done := q.acks[r.self]; done || slices.Contains(q.targets, r.self) || r.against(q.ref.Log) || !r.enoughWithout(q.targets) || r.unfinished(q.targets) {
+		if _, done := q.acks[r.self]; done || slices.Contains(q.targets, r.self) || ps.allReturned(q) || r.against(q.ref.Log) || !r.enoughWithout(q.targets) || r.unfinished(q.targets) {
 			continue
 		}
 		upto := Vector{}

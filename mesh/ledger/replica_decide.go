@@ -215,7 +215,7 @@ func (r *Replica) due(s *Session, ls *local, now Time, ready *Ready) bool {
 	n := s.Open()
 	pending, combiners := s.Pending()
 	if closing, _ := s.Closing(); closing {
-		return !s.Over()
+		return !s.Over() || r.ledger.peers.goneOutside(s.votersOf(n))
 	}
 	c := s.opened.Config
 	if c.TargetCombiners > 0 && combiners >= int(max(c.TargetCombiners, c.MinCombiners)) {

@@ -152,6 +152,9 @@ func (w *world) unleashMore() {
 		}
 		w.after(d, again)
 	}
+	if w.opts.closes {
+		w.after(ledger.Time(w.late.Int64N(int64(w.opts.chaosFor))), func() { w.close(w.sessions[0]) })
+	}
 	if w.opts.slow {
 		w.peers[w.more.IntN(len(w.peers))].slow = 10
 	}

@@ -58,6 +58,7 @@ type options struct {
 	restores bool // disks are lost, or go back to what they were some time ago
 	compacts bool // peers compact their ledgers
 	keep     uint64
+	closes   bool // a session is closed in the middle
 }
 
 // way is a direction between two peers.
@@ -90,6 +91,7 @@ func (o *options) drawMore(rng *rand.Rand) {
 func (o *options) drawLate(rng *rand.Rand) {
 	o.compacts = rng.IntN(2) == 0
 	o.keep = uint64(rng.IntN(4))
+	o.closes = rng.IntN(4) == 0
 }
 
 type event struct {
