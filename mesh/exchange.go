@@ -144,7 +144,7 @@ func (p *Peer) exchange(ctx context.Context, t target) error {
 	for { // an answer is bounded; what is left takes another
 		p.mu.Lock()
 		before := p.replica.Ledger().Vector().Clone()
-		state := encodeState(p.self, before)
+		state := encodeState(p.self, p.visible())
 		p.mu.Unlock()
 		a, err := p.ask(ctx, t, state)
 		if err != nil {
