@@ -12,24 +12,31 @@ import (
 
 const retryWorkIn = 250 * time.Millisecond // after work failed
 
-// start begins a piece of work unless the session is busy with one. It is called with p.mu held.
-func (p *Peer) start(w ledger.Work) {
+// start begins a piece of work unless the session is busy with one, or others come first: then it returns in which time to ask
+// again. It is called with p.mu held.
+func (p *Peer) start(w ledger.Work) (again time.Duration) {
 	st := p.local(w.Session)
 	if st.busy || time.Now().Before(st.notUntil) || p.ctx.Err() != nil {
-		return
+		return 0
+	}
+	if again := p.turnIn(st, w); again > 0 {
+		return again
 	}
 	st.busy = true
+	inARow := st.turn.goal > 0
 	takes := make([][]target, len(w.Takes))
 	for i, t := range w.Takes {
 		takes[i] = p.among(t.Holders)
 	}
 	p.wg.Go(func() {
-		err := p.work(p.ctx, w, takes)
+		err := p.work(p.ctx, w, takes, inARow)
 		p.mu.Lock()
 		st.busy = false
 		if err != nil {
 			st.notUntil = time.Now().Add(retryWorkIn)
 			time.AfterFunc(retryWorkIn, p.wake)
+		} else {
+			st.turn.moved()
 		}
 		p.notify()
 		p.mu.Unlock()
@@ -38,16 +45,21 @@ func (p *Peer) start(w ledger.Work) {
 		}
 		p.wake()
 	})
+	return 0
 }
 
-// work takes or computes the model that a session needs next. A later model that others have saves computing this one.
-func (p *Peer) work(ctx context.Context, w ledger.Work, takes [][]target) error {
+// work takes or computes the model that a session needs next. A later model that others have saves computing this one, as does this
+// one when it is among several in a row.
+func (p *Peer) work(ctx context.Context, w ledger.Work, takes [][]target, inARow bool) error {
 	began := time.Now()
-	later := len(w.Takes) > 0 && (w.Takes[0].Round > w.Round.Number || w.Round.Number == 0)
+	later := len(w.Takes) > 0 && (inARow || w.Takes[0].Round > w.Round.Number || w.Round.Number == 0)
 	if later {
 		if err := p.fetchResult(ctx, w.Takes[0].Result, takes[0]); err == nil || w.Round.Number == 0 {
 			return err
 		}
+	}
+	if inARow {
+		p.lookAhead(w)
 	}
 	missing, err := p.compute(ctx, w)
 	if err == nil {

@@ -36,6 +36,9 @@
 // summed from the updates that are here and, for those that are not, from exact sums that holders compute on request or gossip
 // at their seal, so that no peer needs every update. Strategies that compare updates fetch them.
 //
+// Where several rounds have to be computed in a row, as after a partition, one peer goes ahead and fetches for the next rounds while it
+// computes; the others take the last of its models (turns.go, lookahead.go).
+//
 // # Noise
 //
 // Sessions with differential privacy draw their noise from Config.Secret, which all peers of a mesh share; peers with different ones do

@@ -154,7 +154,8 @@ func text(v any) string {
 	return string(b)
 }
 
-// metric returns the sum of a peer's metric over the series whose labels have the given value; of all, when it is empty.
+// metric returns the sum of a peer's metric over the series whose labels have the given value; of all, when it is empty. A histogram
+// counts as its samples.
 func (c *cluster) metric(at, name, value string) float64 {
 	c.t.Helper()
 	families, err := c.nodes[at].registry.Gather()
@@ -172,7 +173,7 @@ func (c *cluster) metric(at, name, value string) float64 {
 				ok = ok || l.GetValue() == value
 			}
 			if ok {
-				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			}
 		}
 	}

@@ -36,30 +36,38 @@ func (in *ingredients) close() {
 
 // gather opens everything that a round is computed from.
 func (p *Peer) gather(ctx context.Context, st *session, w ledger.Work) (in *ingredients, missing []ledger.Key, err error) {
+	sums, missing, err := p.fetchFor(ctx, st, w)
+	if err != nil {
+		return nil, missing, err
+	}
+	for _, s := range sums {
+		p.metrics.sums.WithLabelValues(s.origin()).Inc()
+	}
+	in = &ingredients{content: w.Round.Content, sums: sums}
+	if err = p.openAll(st, w, in, covered(sums)); err != nil {
+		in.close()
+		return nil, nil, err
+	}
+	return in, nil, nil
+}
+
+// fetchFor fetches what a round is computed from and is not here, but for the updates that sums stand for, which it returns.
+func (p *Peer) fetchFor(ctx context.Context, st *session, w ledger.Work) (sums []sumSource, missing []ledger.Key, err error) {
 	if missing, err = p.fetchBases(ctx, w); err != nil {
 		return nil, missing, err
 	}
-	in = &ingredients{content: w.Round.Content, sums: p.sumsFor(ctx, st, w)}
-	covered := map[ledger.Key]bool{}
-	for _, s := range in.sums {
-		for _, k := range s.keys {
-			covered[k] = true
-		}
-	}
+	sums = p.sumsFor(ctx, st, w)
+	stood := covered(sums)
 	var fetch []*ledger.UpdateHeld
 	for _, u := range w.Round.Content {
-		if !covered[u.Key()] {
+		if !stood[u.Key()] {
 			fetch = append(fetch, u)
 		}
 	}
 	if missing, err = p.fetchContent(ctx, w.Session, fetch); err != nil {
 		return nil, missing, err
 	}
-	if err = p.openAll(st, w, in, covered); err != nil {
-		in.close()
-		return nil, nil, err
-	}
-	return in, nil, nil
+	return sums, nil, nil
 }
 
 func (p *Peer) openAll(st *session, w ledger.Work, in *ingredients, covered map[ledger.Key]bool) error {

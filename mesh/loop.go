@@ -57,8 +57,11 @@ func (p *Peer) tick() time.Duration {
 		p.mu.Unlock()
 		return tickEvery
 	}
+	wait := tickEvery
 	for _, w := range ready.Work {
-		p.start(w)
+		if again := p.start(w); again > 0 {
+			wait = min(wait, again)
+		}
 	}
 	if len(ready.Entries) > 0 {
 		p.notify()
@@ -75,7 +78,6 @@ func (p *Peer) tick() time.Duration {
 			p.wg.Go(func() { p.gossipPartial(seal) })
 		}
 	}
-	wait := tickEvery
 	if ready.WakeSet {
 		wait = min(wait, max(time.Duration(ready.Wake-now)*time.Millisecond, time.Millisecond))
 	}

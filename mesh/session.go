@@ -30,6 +30,8 @@ type session struct {
 	// Guarded by Peer.mu.
 	busy     bool      // work is under way
 	notUntil time.Time // when failed work may be tried again
+	turn     turn
+	looking  bool // ahead: what the next rounds are computed from is being fetched
 	reported reported
 }
 

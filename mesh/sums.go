@@ -222,6 +222,25 @@ type sumSource struct {
 	path  string
 }
 
+// origin is what was done to have the sum, as metrics call it.
+func (s *sumSource) origin() string {
+	if s.whole != nil {
+		return "received"
+	}
+	return "asked"
+}
+
+// covered returns the updates that sums stand for.
+func covered(sums []sumSource) map[ledger.Key]bool {
+	out := map[ledger.Key]bool{}
+	for _, s := range sums {
+		for _, k := range s.keys {
+			out[k] = true
+		}
+	}
+	return out
+}
+
 // sumsFor chooses sums that stand for updates of a round that are not here: first what was gossiped, as long as labels are
 // disjoint and lie inside the content; then sums to be asked of holders, where they are smaller than the updates.
 func (p *Peer) sumsFor(ctx context.Context, st *session, w ledger.Work) []sumSource {
@@ -246,10 +265,9 @@ func (p *Peer) sumsFor(ctx context.Context, st *session, w ledger.Work) []sumSou
 	for _, q := range p.partials[w.Session] {
 		if src, ok := q.standsFor(all, open, taken, st.spec); ok {
 			out = append(out, src)
-			p.metrics.sums.WithLabelValues("received").Inc()
 		}
 	}
-	s := p.replica.Ledger().Session(w.Session)
+	s, inARow := p.replica.Ledger().Session(w.Session), w.Round.Number <= p.local(w.Session).turn.goal
 	for _, t := range p.living() {
 		if _, slow := p.slow[t.log]; slow {
 			continue
@@ -263,6 +281,9 @@ func (p *Peer) sumsFor(ctx context.Context, st *session, w ledger.Work) []sumSou
 			}
 		}
 		sum := st.estimateSum(group)
+		if inARow {
+			sum *= 2 // updates come ahead, while the round before is computed; a sum takes its time then
+		}
 		if sum >= size || sum <= maxGossiped && size <= cheap {
 			continue // a sum that small is on its way by gossip, and the updates are soon had should it not arrive
 		}
@@ -272,7 +293,6 @@ func (p *Peer) sumsFor(ctx context.Context, st *session, w ledger.Work) []sumSou
 			delete(open, u.Key())
 		}
 		out = append(out, src)
-		p.metrics.sums.WithLabelValues("asked").Inc()
 	}
 	return out
 }

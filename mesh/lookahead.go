@@ -1,0 +1,58 @@
+package mesh
+
+import (
+	"github.com/fedmesh/fedmesh/mesh/ledger"
+)
+
+// roundsAhead is for how many rounds beyond the last whose model is here bytes are fetched.
+const roundsAhead = 8
+
+// lookAhead fetches, while a round is computed, what the rounds after it are computed from.
+func (p *Peer) lookAhead(w ledger.Work) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st := p.local(w.Session)
+	if st.looking || p.ctx.Err() != nil {
+		return
+	}
+	st.looking = true
+	p.wg.Go(func() {
+		for n := w.Round.Number + 1; ; n++ {
+			next, ok := p.upcoming(w.Session, n)
+			if !ok {
+				return
+			}
+			n = next.Round.Number
+			if st, err := p.prepare(w.Session); err == nil {
+				_, _, _ = p.fetchFor(p.ctx, st, next) // or else it is tried again when the round is computed
+			}
+		}
+	})
+}
+
+// upcoming waits until this peer is near a round and returns it, or a later one when this peer has passed it; ok is false when it is not
+// among several that are computed in a row.
+func (p *Peer) upcoming(key ledger.SessionKey, n uint64) (w ledger.Work, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, st := p.replica.Ledger().Session(key), p.local(key)
+	for p.ctx.Err() == nil {
+		have, _, _ := p.replica.Current(s)
+		n = max(n, have+1)
+		if n > st.turn.goal || n >= s.Open() {
+			break
+		}
+		if n <= have+roundsAhead {
+			return ledger.Work{Session: key, Round: s.Round(n)}, true
+		}
+		changed := p.observe()
+		p.mu.Unlock()
+		select {
+		case <-changed:
+		case <-p.ctx.Done():
+		}
+		p.mu.Lock()
+	}
+	st.looking = false
+	return w, false
+}
