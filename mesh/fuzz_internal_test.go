@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"github.com/fedmesh/fedmesh/mesh/ledger"
-	"github.com/fedmesh/fedmesh/mesh/upload"
 	"github.com/fedmesh/fedmesh/mesh/store"
+	"github.com/fedmesh/fedmesh/mesh/upload"
 	"github.com/fedmesh/fedmesh/model"
 )
 

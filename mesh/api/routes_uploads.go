@@ -107,6 +107,7 @@ func (s *Server) createUpload(w *response, r *http.Request) error {
 	}
 	begun := w.body != nil
 	if begun {
+		bound(r)
 		if err := checkPiece(r); err != nil {
 			return err
 		}
@@ -209,6 +210,7 @@ func (s *Server) patchUpload(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	bound(r)
 	var body UploadBody = empty{}
 	if w.body != nil {
 		body = w.body

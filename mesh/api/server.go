@@ -30,7 +30,8 @@ const (
 	headerType   = "Fedmesh-Problem" // type of a problem whose body is left out, since only the header was asked for
 )
 
-// socketBuffer bounds what a connection has sent or received that the other side, or this one, has not read yet. The kernel takes twice as much.
+// socketBuffer bounds what the connection of an upload has received that is not read yet, and what any of a client's has sent that is not received. The
+// kernel takes twice as much.
 const socketBuffer = 512 << 10
 
 // DefaultMaxBody is the largest model a server takes unless told otherwise: 64 GiB.
@@ -134,18 +135,22 @@ func (s *Server) HTTPServer(h http.Handler) *http.Server {
 		ReadHeaderTimeout: s.opts.Timeouts.Header,
 		IdleTimeout:       s.opts.Timeouts.Idle,
 		MaxHeaderBytes:    64 << 10,
-		ConnContext:       bounded,
+		ConnContext:       withConn,
 	}
 	hs.RegisterOnShutdown(s.Close)
 	return hs
 }
 
-// bounded keeps what a connection has received unread small: it is lost with the process, and would have to be sent again.
-func bounded(ctx context.Context, c net.Conn) context.Context {
-	if b, ok := c.(interface{ SetReadBuffer(bytes int) error }); ok {
-		_ = b.SetReadBuffer(socketBuffer)
+// connKey is the key of a request's connection in its context.
+type connKey struct{}
+
+func withConn(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+
+// bound keeps what the connection of a request has received unread small: it is lost with the process, and would have to be sent again.
+func bound(r *http.Request) {
+	if c, ok := r.Context().Value(connKey{}).(interface{ SetReadBuffer(bytes int) error }); ok {
+		_ = c.SetReadBuffer(socketBuffer)
 	}
-	return ctx
 }
 
 // ServeHTTP serves one request.
