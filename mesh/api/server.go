@@ -144,7 +144,9 @@ func (s *Server) HTTPServer(h http.Handler) *http.Server {
 // connKey is the key of a request's connection in its context.
 type connKey struct{}
 
-func withConn(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
 
 // bound keeps what the connection of a request has received unread small: it is lost with the process, and would have to be sent again.
 func bound(r *http.Request) {
