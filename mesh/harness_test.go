@@ -46,11 +46,12 @@ type cluster struct {
 
 	forgetful bool // models of final rounds may be gone
 
-	mu      sync.Mutex
-	refused map[string]bool // blobs that no peer hands out
-	untold  map[string]bool // peers that nobody can exchange entries with, unless they begin
-	torn    map[string]bool // peers whose snapshots of the ledger do not arrive whole
-	asked   map[string]int  // requests between peers by the first part of their path, "entries" and so on
+	mu       sync.Mutex
+	refused  map[string]bool // blobs that no peer hands out
+	untold   map[string]bool // peers that nobody can exchange entries with, unless they begin
+	torn     map[string]bool // peers whose snapshots of the ledger do not arrive whole
+	standing map[string]int  // by peer and kind of request: after how many bytes the answer stands still
+	asked    map[string]int  // requests between peers by the first part of their path, "entries" and so on
 }
 
 // node is a running peer.
@@ -69,7 +70,7 @@ func bubble(t *testing.T, f func(t *testing.T, c *cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{
 			t: t, net: meshtest.NewNetwork(1), dir: dir, nodes: map[string]*node{}, files: map[string][]byte{},
-			refused: map[string]bool{}, untold: map[string]bool{}, torn: map[string]bool{}, asked: map[string]int{},
+			refused: map[string]bool{}, standing: map[string]int{}, untold: map[string]bool{}, torn: map[string]bool{}, asked: map[string]int{},
 		}
 		dial := c.dialer("client")
 		client, err := api.NewClient([]string{"a:80"}, api.ClientOptions{Passes: 1, DialContext: dial, ResponseTimeout: 2 * time.Minute})
@@ -234,7 +235,12 @@ func (c *cluster) watch(name string, h http.Handler) http.Handler {
 		c.asked[what]++
 		refused := what == "blobs" && c.refused[arg] || what == "entries" && c.untold[name]
 		torn := c.torn[name]
+		after, stands := c.standing[name+"/"+what]
 		c.mu.Unlock()
+		if stands {
+			stand(w, r, h, after)
+			return
+		}
 		if refused {
 			http.Error(w, "refused by the test", http.StatusNotFound)
 			return
@@ -248,6 +254,28 @@ func (c *cluster) watch(name string, h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// stand answers so many bytes of what a handler would, and then nothing more until the client goes.
+func stand(w http.ResponseWriter, r *http.Request, h http.Handler, after int) {
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, r)
+	if after > 0 {
+		maps.Copy(w.Header(), rec.Header())
+		w.WriteHeader(rec.Code)
+		_, _ = w.Write(rec.Body.Bytes()[:min(after, rec.Body.Len())])
+		_ = http.NewResponseController(w).Flush()
+	}
+	<-r.Context().Done()
+}
+
+// stands has some peers' answers to a kind of request end after so many bytes, with nothing more to come.
+func (c *cluster) stands(what string, after int, names ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range names {
+		c.standing[name+"/"+what] = after
+	}
 }
 
 // refuse has no peer hand out these updates from now on, and all others again.

@@ -274,15 +274,14 @@ func (p *Peer) knowsRound(o offer) (*ledger.Session, bool) {
 }
 
 func (p *Peer) takeCopy(ctx context.Context, o offer, body io.Reader) (*ledger.UpdateHeld, error) {
-	others := p.others()
-	s, known := p.knowsRound(o)
-	for i := 0; i < len(others) && !known; i++ { // the sender knows it
-		p.tryExchange(others[i])
+	var s *ledger.Session
+	if !p.askAround(ctx, func() (known bool) { // the sender knows it
 		s, known = p.knowsRound(o)
-	}
-	if !known {
+		return known
+	}) {
 		return nil, unknownRound(o.BaseRound)
 	}
+	others := p.others()
 	release := p.pin(o.Base)
 	defer release()
 	if err := p.fetchModel(ctx, s.Seed(), others); err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	fetchAtOnce  = 4 // updates fetched at a time
+	fetchAtOnce  = 4 // blobs fetched at a time
 	errorsToShow = 3
 )
 
@@ -113,34 +113,45 @@ func (p *Peer) openAll(st *session, w ledger.Work, in *ingredients, covered map[
 
 // fetchBases makes sure that the bases of a round's updates are here.
 func (p *Peer) fetchBases(ctx context.Context, w ledger.Work) (missing []ledger.Key, err error) {
-	var failed error
+	var bases []model.Digest
 	for _, u := range w.Round.Content {
-		if u.Base == w.Previous.Model || p.dir.Blobs().Has(u.Base) {
-			continue
-		}
-		if err := p.fetchModel(ctx, u.Base, p.others()); err != nil {
-			missing = append(missing, u.Key())
-			failed = err
+		if u.Base != w.Previous.Model && !slices.Contains(bases, u.Base) && !p.dir.Blobs().Has(u.Base) {
+			bases = append(bases, u.Base)
 		}
 	}
-	return missing, failed
+	failed := fetchEach(len(bases), func(i int) error { return p.fetchModel(ctx, bases[i], p.others()) })
+	for _, u := range w.Round.Content {
+		if i := slices.Index(bases, u.Base); i >= 0 && failed[i] != nil {
+			missing = append(missing, u.Key())
+			err = failed[i]
+		}
+	}
+	return missing, err
 }
 
-// fetchContent fetches updates, from those who say that they hold them, then from anybody.
-func (p *Peer) fetchContent(ctx context.Context, key ledger.SessionKey, content []*ledger.UpdateHeld) (missing []ledger.Key, err error) {
-	failed := make([]error, len(content))
+// fetchEach fetches n things, a few at a time, and returns the errors.
+func fetchEach(n int, fetch func(i int) error) []error {
+	failed := make([]error, n)
 	var g errgroup.Group
 	g.SetLimit(fetchAtOnce)
-	for i, u := range content {
-		if p.dir.Blobs().Has(u.Model) {
-			continue
-		}
+	for i := range n {
 		g.Go(func() error {
-			failed[i] = p.fetch(ctx, u.Model, p.sourcesOf(key, u))
+			failed[i] = fetch(i)
 			return nil
 		})
 	}
 	_ = g.Wait()
+	return failed
+}
+
+// fetchContent fetches updates, from those who say that they hold them, then from anybody.
+func (p *Peer) fetchContent(ctx context.Context, key ledger.SessionKey, content []*ledger.UpdateHeld) (missing []ledger.Key, err error) {
+	failed := fetchEach(len(content), func(i int) error {
+		if u := content[i]; !p.dir.Blobs().Has(u.Model) {
+			return p.fetch(ctx, u.Model, p.sourcesOf(key, u))
+		}
+		return nil
+	})
 	var shown []error
 	for i, err := range failed {
 		if err == nil {

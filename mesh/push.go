@@ -197,20 +197,13 @@ func (p *Peer) counted(o offer) bool {
 
 // roundOfBase returns the round that made a base.
 func (p *Peer) roundOfBase(s *ledger.Session, d model.Digest) (uint64, error) {
-	find := func() (uint64, bool) {
+	var round uint64
+	if !p.askAround(p.ctx, func() (ok bool) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return p.roundOf(s, d)
-	}
-	round, ok := find()
-	for _, t := range p.others() {
-		if ok {
-			break
-		}
-		p.tryExchange(t)
-		round, ok = find()
-	}
-	if !ok {
+		round, ok = p.roundOf(s, d)
+		return ok
+	}) {
 		return 0, api.UnknownBase(d.String(), time.Second)
 	}
 	return round, nil

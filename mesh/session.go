@@ -273,21 +273,16 @@ func (p *Peer) sessionOf(r *http.Request) (*ledger.Session, error) {
 	if err != nil {
 		return nil, api.InvalidRequest("session", err)
 	}
-	find := func() *ledger.Session {
+	var s *ledger.Session
+	if !p.askAround(r.Context(), func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return p.replica.Ledger().Session(key)
+		s = p.replica.Ledger().Session(key)
+		return s != nil
+	}) {
+		return nil, api.UnknownSession(key.String())
 	}
-	if s := find(); s != nil {
-		return s, nil
-	}
-	for _, t := range p.others() {
-		p.tryExchange(t)
-		if s := find(); s != nil {
-			return s, nil
-		}
-	}
-	return nil, api.UnknownSession(key.String())
+	return s, nil
 }
 
 // CloseSession implements api.Backend.

@@ -89,7 +89,7 @@ func (p *Peer) PeerHandler() http.Handler {
 			r.Body = body
 			defer body.leave()
 		}
-		mux.ServeHTTP(w, r)
+		mux.ServeHTTP(&patientWriter{ResponseWriter: w, rc: http.NewResponseController(w), after: 2 * p.cfg.StallAfter}, r)
 	})
 }
 
