@@ -48,6 +48,7 @@ type config struct {
 	kill         string
 	killEvery    time.Duration
 	restartAfter time.Duration
+	aim          int           // one kill of so many waits for a moment; 0: none
 	timeLimit    time.Duration // of each system
 
 	partition bool
@@ -91,6 +92,8 @@ func parse(args []string, w io.Writer) (config, error) {
 newest model; single: the process), random, none, or all-but-one (mesh only: all but one at once, once)`)
 	set.DurationVar(&c.killEvery, "kill-every", 2*time.Second, "time between kills, give or take a quarter")
 	set.DurationVar(&c.restartAfter, "restart-after", 3*time.Second, "time from a kill to the start of the process")
+	set.IntVar(&c.aim, "aim", 2, `with --kill random, one kill of so many waits, until the next is due, for some process to be at a moment that the
+seed draws: it receives an update, has one that is not acknowledged, has sealed a round, and so on; 0: none`)
 	set.BoolVar(&c.partition, "partition", false, `cut the network between three of five peers, or as near to that, and the others, instead of killing;
 each side has half of the combiners (Linux and root only)`)
 	set.IntVar(&c.cuts, "cuts", 5, "with --partition: end after so many cuts instead of rounds")
@@ -165,6 +168,9 @@ func (c *config) settle(given map[string]bool) {
 		return
 	}
 	c.cuts = 0
+	if c.kill != killRandom {
+		c.aim = 0
+	}
 	if c.kills == 0 {
 		return
 	}
@@ -196,6 +202,7 @@ func (c config) validate() error {
 		within("rounds", int64(c.rounds), 1, 100_000)
 	}
 	within("kills", int64(c.kills), 0, 100_000)
+	within("aim", int64(c.aim), 0, 1000)
 	within("calm", int64(c.calm), 1, 100_000)
 	within("keep-models", int64(c.keepModels), 0, 1_000_000)
 	if c.keepModels > 0 {

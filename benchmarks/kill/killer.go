@@ -38,12 +38,13 @@ func (t *trial) killLoop(ctx context.Context, stop <-chan struct{}) error {
 }
 
 func (k *killer) loop(ctx context.Context, stop <-chan struct{}) {
+	var late time.Duration
 	for n := 0; k.config.kills == 0 || n < k.config.kills; {
 		// Give or take a quarter, so that it does not beat in time with the rounds.
 		// The seed's numbers are drawn the same for all systems.
 		wait := time.Duration(float64(k.config.killEvery) * (0.75 + 0.5*k.rand.Float64()))
-		pick := k.rand.Float64()
-		next := time.After(wait)
+		pick, aim := k.rand.Float64(), k.rand.Float64()
+		next := time.After(wait - late)
 		select {
 		case <-next:
 		case <-stop:
@@ -51,7 +52,15 @@ func (k *killer) loop(ctx context.Context, stop <-chan struct{}) {
 		case <-ctx.Done():
 			return
 		}
-		victim := k.victim(ctx, pick)
+		began := time.Now()
+		victim := ""
+		if k.config.aim > 0 && n%k.config.aim == 0 {
+			victim = k.aim(ctx, aims[int(aim*float64(len(aims)))])
+		}
+		late = time.Since(began)
+		if victim == "" {
+			victim = k.victim(ctx, pick)
+		}
 		if victim == "" {
 			k.skipped++
 			continue
@@ -170,6 +179,7 @@ func (t *trial) shoot(bury func(victims ...string) []int, victims ...string) (nu
 	numbers = bury(victims...)
 	for _, v := range victims {
 		err = errors.Join(err, t.cluster.Kill(v))
+		t.forget(v)
 	}
 	died := t.now()
 	for i, s := range scenes {
@@ -187,5 +197,6 @@ func (t *trial) revive(ctx context.Context, number int, peer string) error {
 	if err := t.cluster.Restart(ctx, peer); err != nil {
 		return fmt.Errorf("kill: %w", err)
 	}
+	t.find(peer)
 	return nil
 }

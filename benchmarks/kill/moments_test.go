@@ -131,6 +131,12 @@ func TestMoments(t *testing.T) {
 		if len(c.uploads) > 0 {
 			tr.uploads[1].stand = c.uploads[0]
 		}
+		for _, moment := range []string{duringUpload, duringSeal, duringRepair, duringSnapshot} {
+			// What is there before the death, a second snapshot is not looked for.
+			if got := tr.moments.at("a", moment); got != slices.Contains(c.want, moment) && name != "two snapshots" {
+				t.Errorf("%s: at %s: %v", name, moment, got)
+			}
+		}
 		s := tr.moments.before(peer)
 		close(l.done)
 		if got := tr.moments.after(s, tr.now()); !slices.Equal(got, c.want) {

@@ -52,6 +52,11 @@ func systemOf(ctx context.Context, c config, name, dir string) (system, error) {
 	}
 	s.keeps = c.keepModels
 	s.args = append(s.args, "--keep-models", strconv.Itoa(s.keeps))
+	if can, err := s.takes(ctx, "compact-after"); !can {
+		return s, err
+	}
+	// So that many kills find snapshots being written; a log is small.
+	s.args = append(s.args, "--compact-after", "128KiB", "--keep-rounds", "20")
 	return s, nil
 }
 

@@ -47,6 +47,7 @@ type trial struct {
 
 	mu   sync.Mutex
 	used proc.Usage
+	dirs map[string]string // in /proc, by process; found beforehand, since that takes a while
 	cuts []Cut
 }
 
@@ -200,6 +201,9 @@ func (t *trial) open(ctx context.Context) error {
 func (t *trial) run(ctx context.Context, c *checker, client *api.Client, show func(string, ...any)) error {
 	ctx, cancel := context.WithTimeout(ctx, t.config.timeLimit+settlePatience)
 	defer cancel()
+	for _, p := range t.cluster.Names() {
+		t.find(p)
+	}
 	t.start = time.Now()
 	t.watch = newWatch(t.cluster.Names(), t.now)
 	watching, unwatch := context.WithCancel(ctx)
@@ -324,7 +328,16 @@ func (t *trial) awaitAgreement(ctx context.Context) {
 // account adds what a process has used so far, before it is killed or at the
 // end.
 func (t *trial) account(peer string) error {
-	u, err := proc.UsageOf(t.cluster.DataDir(peer))
+	t.mu.Lock()
+	dir := t.dirs[peer]
+	t.mu.Unlock()
+	if dir == "" {
+		t.find(peer)
+		t.mu.Lock()
+		dir = t.dirs[peer]
+		t.mu.Unlock()
+	}
+	u, err := proc.UsageIn(dir)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
@@ -335,4 +348,25 @@ func (t *trial) account(peer string) error {
 	defer t.mu.Unlock()
 	t.used.Add(u)
 	return nil
+}
+
+// find notes where a process is in /proc, if there is one.
+func (t *trial) find(peer string) {
+	dir, err := proc.Find("--data-dir", t.cluster.DataDir(peer))
+	if err != nil {
+		dir = ""
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.dirs == nil {
+		t.dirs = map[string]string{}
+	}
+	t.dirs[peer] = dir
+}
+
+// forget notes that a process is gone.
+func (t *trial) forget(peer string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.dirs, peer)
 }

@@ -14,6 +14,11 @@ func UsageOf(dataDir string) (u Usage, err error) {
 	if err != nil {
 		return u, err
 	}
+	return UsageIn(dir)
+}
+
+// UsageIn reads the same of the process with a folder in /proc, see [Find].
+func UsageIn(dir string) (u Usage, err error) {
 	read := func(name string) string {
 		text, rerr := os.ReadFile(filepath.Join(dir, name))
 		if rerr != nil && err == nil {
