@@ -79,6 +79,9 @@ func (l *Ledger) forgetting(q *proposal) Forgetting {
 // concerned calls f for every round that is not final and has a target for a member that counts, by session and round.
 func (l *Ledger) concerned(targets []LogID, counts func(LogID, Vector) bool, f func(s *Session, n uint64, members []LogID)) {
 	for _, s := range l.Sessions() {
+		if s.spared(targets) {
+			continue
+		}
 		for n := s.final + 1; n <= s.Open(); n++ {
 			v := s.votersOf(n)
 			if slices.ContainsFunc(targets, func(t LogID) bool { return slices.Contains(v.members, t) && counts(t, v.before) }) {
@@ -190,6 +193,9 @@ func (r *Replica) inTheWay(targets []LogID) *Forgetting {
 // tooFew returns the session that enoughWithout objects to.
 func (r *Replica) tooFew(targets []LogID) *Share {
 	for _, s := range r.ledger.Sessions() {
+		if s.finished() {
+			continue
+		}
 		members, remain := s.Members(s.Open()), 0
 		for _, m := range members {
 			if !slices.Contains(targets, m) && !r.against(m) && !r.ledger.peers.hasLeft(m, nil) {

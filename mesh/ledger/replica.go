@@ -326,7 +326,7 @@ func (r *Replica) unfinished(targets []LogID) bool {
 func (r *Replica) matters(targets []LogID, upto Vector) bool {
 	for key := range r.ledger.sessions {
 		s := r.ledger.Session(key)
-		if s == nil {
+		if s == nil || s.spared(targets) {
 			continue
 		}
 		for n := s.final + 1; n <= s.Open(); n++ {
@@ -341,12 +341,12 @@ func (r *Replica) matters(targets []LogID, upto Vector) bool {
 	return false
 }
 
-// enoughWithout reports whether, in every session, more than half of the members would remain without these and without those
+// enoughWithout reports whether, in every session that is not finished, more than half of the members would remain without these and without those
 // that this peer has agreed to forget already.
 func (r *Replica) enoughWithout(targets []LogID) bool {
 	for key := range r.ledger.sessions {
 		s := r.ledger.Session(key)
-		if s == nil {
+		if s == nil || s.finished() {
 			continue
 		}
 		members, left := s.Members(s.Open()), 0

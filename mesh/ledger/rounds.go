@@ -226,6 +226,24 @@ func (s *Session) Over() bool {
 	return len(g.chosen) == 0 && !g.ahead
 }
 
+// finished reports whether a session is over and all its rounds are final.
+func (s *Session) finished() bool { return s.final+1 == s.Open() && s.Over() }
+
+// spared reports whether a finished session need not take note that these are forgotten, as too few would remain: it needs
+// nobody's word, and its members are settled.
+func (s *Session) spared(targets []LogID) bool {
+	if !s.finished() {
+		return false
+	}
+	members, remain := s.openMembers, 0
+	for _, m := range members {
+		if !slices.Contains(targets, m) && !s.ledger.peers.hasLeft(m, nil) {
+			remain++
+		}
+	}
+	return 2*remain <= len(members)
+}
+
 // RoundOf returns the smallest round that anybody computed a model for; the seed is of round 0.
 func (s *Session) RoundOf(d model.Digest) (n uint64, ok bool) {
 	if d == s.opened.Seed {

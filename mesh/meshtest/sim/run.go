@@ -296,6 +296,10 @@ func (w *world) rest() {
 			w.run(w.now + 500)
 		}
 	}
+	leaving := func(p *peer) bool { return p.up && p.leaving }
+	for end := w.now + 200_000; slices.ContainsFunc(w.peers, leaving) && w.now < end; {
+		w.run(w.now + 500)
+	}
 	w.run(w.now + 15_000)
 }
 
