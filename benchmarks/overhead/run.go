@@ -1,0 +1,340 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fedmesh/fedmesh/benchmarks/load"
+	"github.com/fedmesh/fedmesh/benchmarks/proc"
+	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
+)
+
+const (
+	patience  = 5 * time.Minute        // for anything that is waited for
+	idleFor   = 2 * time.Second        // before a run
+	idleLeast = 200 * time.Millisecond // when nobody looks at figures
+)
+
+// shape is a mesh.
+type shape struct {
+	peers, copies int
+}
+
+// shapes are what is compared: the first without resilience.
+var shapes = [2]shape{{peers: 1, copies: 1}, {peers: 3, copies: 2}}
+
+// bound is what must come to the peers per byte of update: its copies, and of
+// each round's model one to each, unless there is only one to make it.
+func (s shape) bound() float64 {
+	if s.peers == 1 {
+		return float64(s.copies)
+	}
+	return float64(s.copies) + float64(s.peers)/updates
+}
+
+// Run is what one run took. Bytes are all peers' together.
+type Run struct {
+	Updates  int     `json:"updates"`
+	CPU      float64 `json:"cpu_seconds"`          // of all peers
+	Idle     float64 `json:"idle_cpu_per_second"`  // before, when nothing happened
+	Seconds  float64 `json:"seconds"`              // wall time
+	Bytes    int64   `json:"update_bytes"`         // of all updates, once each
+	Received int64   `json:"received_bytes"`       // by the peers' interfaces; 0: there are none of their own
+	Sent     int64   `json:"sent_bytes,omitempty"` // likewise
+	Written  int64   `json:"socket_bytes"`         // by the peers to sockets
+}
+
+// runner is one run under way.
+type runner struct {
+	load    *load.Load
+	shape   shape
+	wire    wire // nil: the loopback interface
+	cluster *process.Cluster
+	clients []*api.Client // by combiner; each begins with another peer
+	polls   *http.Client
+	session string
+	base    string // digest of the newest model
+}
+
+// run starts peers, has so many rounds pushed to them, and says what that took.
+func run(ctx context.Context, c config, binary string, l *load.Load, s shape, rounds int, onWire bool) (r Run, err error) {
+	dir, err := os.MkdirTemp(c.dir, "run-")
+	if err != nil {
+		return r, fmt.Errorf("overhead: %w", err)
+	}
+	x := &runner{load: l, shape: s}
+	defer func() {
+		for _, client := range x.clients {
+			client.Close()
+		}
+		if x.polls != nil {
+			x.polls.CloseIdleConnections()
+		}
+		if x.cluster != nil {
+			err = errors.Join(err, x.cluster.Close())
+		}
+		if x.wire != nil {
+			err = errors.Join(err, x.wire.Close())
+		}
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+	if err := x.start(ctx, c, binary, dir, onWire); err != nil {
+		return r, err
+	}
+	idle, err := x.used()
+	if err != nil {
+		return r, err
+	}
+	rest := idleFor
+	if c.quick {
+		rest = idleLeast
+	}
+	pause(ctx, rest)
+	before, err := x.used()
+	if err != nil {
+		return r, err
+	}
+	began := time.Now()
+	for n := 1; n <= rounds; n++ {
+		if err := x.round(ctx, n); err != nil {
+			return r, fmt.Errorf("overhead: round %d: %w", n, err)
+		}
+	}
+	if err := x.settle(ctx, rounds); err != nil {
+		return r, err
+	}
+	after, err := x.used()
+	if err != nil {
+		return r, err
+	}
+	r = Run{
+		Updates: rounds * updates, Bytes: int64(rounds) * l.Bytes(), Seconds: time.Since(began).Seconds(),
+		CPU: after.CPU - before.CPU, Idle: (before.CPU - idle.CPU) / rest.Seconds(), Written: after.Sent() - before.Sent(),
+		Received: after.Received - before.Received, Sent: after.Traffic.Sent - before.Traffic.Sent,
+	}
+	return r, x.compare(ctx)
+}
+
+// start starts the peers and opens the session.
+func (x *runner) start(ctx context.Context, c config, binary, dir string, onWire bool) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	o := process.Options{Binary: binary, N: x.shape.peers, Dir: filepath.Join(dir, "data"), Mesh: "overhead"}
+	clientOptions := api.ClientOptions{Rand: rand.NewPCG(c.seed, 1)}
+	if onWire {
+		var names []string
+		for i := range x.shape.peers {
+			names = append(names, string(rune('a'+i)))
+		}
+		if x.wire, err = newWire(names, c.seed); err != nil {
+			return err
+		}
+		for _, n := range names {
+			o.Hosts = append(o.Hosts, x.wire.host(n))
+		}
+		o.Dial, clientOptions.DialContext = x.wire.dial, x.wire.dial
+	}
+	x.polls = &http.Client{Transport: &http.Transport{DialContext: clientOptions.DialContext}}
+	if x.cluster, err = process.NewCluster(o); err != nil {
+		return err
+	}
+	if err := x.cluster.Start(ctx); err != nil {
+		return err
+	}
+	urls := x.cluster.URLs()
+	for i := range updates {
+		k := i % len(urls)
+		client, err := api.NewClient(append(append([]string{}, urls[k:]...), urls[:k]...), clientOptions)
+		if err != nil {
+			return err
+		}
+		x.clients = append(x.clients, client)
+	}
+	cfg := api.DefaultSessionConfig()
+	cfg.TargetCombiners, cfg.Copies, cfg.RoundTimeout = updates, x.shape.copies, api.Duration(patience)
+	info, _, err := x.clients[0].CreateSession(ctx, "overhead", cfg, api.Bytes(x.load.Seed))
+	if err != nil {
+		return err
+	}
+	x.session, x.base = info.Key, info.Seed
+	return x.everywhere(ctx, func(ctx context.Context, one *api.Client) error {
+		got, err := one.Session(ctx, x.session)
+		if err == nil && len(got.Members) < x.shape.peers {
+			err = fmt.Errorf("%d of %d members", len(got.Members), x.shape.peers)
+		}
+		if err == nil {
+			_, err = one.Head(ctx, x.session, api.PullOptions{})
+		}
+		return err
+	})
+}
+
+// everywhere asks each peer until there is no error.
+func (x *runner) everywhere(ctx context.Context, ask func(ctx context.Context, one *api.Client) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, p := range x.cluster.Peers() {
+		g.Go(func() error {
+			one, err := x.clients[0].Peer(p.URL)
+			if err != nil {
+				return err
+			}
+			for err = ask(ctx, one); err != nil; err = ask(ctx, one) {
+				if pause(ctx, 5*time.Millisecond); ctx.Err() != nil {
+					return fmt.Errorf("overhead: %s: %w", p.Name, errors.Join(ctx.Err(), err))
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// round pushes an update from each combiner, all at once, and waits until every
+// peer serves the round's model.
+func (x *runner) round(ctx context.Context, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	g, gctx := errgroup.WithContext(ctx)
+	for i, u := range x.load.Updates {
+		// Another update each time: bytes that are there already would cost nothing.
+		at := len(x.load.Layout.Header()) + 4*(n%(len(u)/8))
+		binary.LittleEndian.PutUint32(u[at:], uint32(n)<<8|uint32(i))
+		g.Go(func() error {
+			_, err := x.clients[i].Push(gctx, x.session, api.PushOptions{
+				Combiner: "c" + strconv.Itoa(i), ID: strconv.Itoa(n), Weight: x.load.Weights[i], Base: x.base,
+			}, api.Bytes(u))
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return x.serve(ctx, n)
+}
+
+// serve waits until every peer serves the model of a round, by a long poll each,
+// which takes nothing from what is measured.
+func (x *runner) serve(ctx context.Context, n int) error {
+	g, ctx := errgroup.WithContext(ctx)
+	digests := make([]string, x.shape.peers)
+	for i, p := range x.cluster.Peers() {
+		url := fmt.Sprintf("%s/v1/sessions/%s/model?wait=10s&after=%d", p.URL, x.session, n-1)
+		g.Go(func() error {
+			for ctx.Err() == nil {
+				req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
+				if err != nil {
+					return err
+				}
+				resp, err := x.polls.Do(req)
+				if err != nil {
+					return fmt.Errorf("overhead: %w", err)
+				}
+				_ = resp.Body.Close()
+				if resp.StatusCode == http.StatusOK && resp.Header.Get("Fedmesh-Round") == strconv.Itoa(n) {
+					digests[i] = strings.Trim(resp.Header.Get("ETag"), `"`)
+					return nil
+				}
+			}
+			return ctx.Err()
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	x.base = digests[0]
+	return nil
+}
+
+// settle waits until the last round is final everywhere: what a peer puts off is
+// part of what it takes.
+func (x *runner) settle(ctx context.Context, rounds int) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return x.everywhere(ctx, func(ctx context.Context, one *api.Client) error {
+		r, err := one.Round(ctx, x.session, uint64(rounds))
+		if err == nil && r.State != api.RoundFinal {
+			err = fmt.Errorf("the last round is %s", r.State)
+		}
+		if err == nil && len(r.Updates) != updates {
+			err = fmt.Errorf("the last round has %d updates", len(r.Updates))
+		}
+		return err
+	})
+}
+
+// compare fails unless every peer serves the exact mean of the last round.
+func (x *runner) compare(ctx context.Context) error {
+	_, want, err := x.load.Sum(ctx, 2)
+	if err != nil {
+		return err
+	}
+	for _, p := range x.cluster.Peers() {
+		one, err := x.clients[0].Peer(p.URL)
+		if err != nil {
+			return err
+		}
+		info, err := one.Session(ctx, x.session)
+		if err != nil {
+			return err
+		}
+		if info.Model != want.String() {
+			return fmt.Errorf("overhead: %s serves %.8s, the mean is %s", p.Name, info.Model, want.Short())
+		}
+	}
+	return nil
+}
+
+// counters are those of all peers together.
+type counters struct {
+	proc.Usage
+	proc.Traffic
+}
+
+// Sent is what went to sockets.
+func (c counters) Sent() int64 { return c.Usage.Sent() }
+
+// used reads the counters; empty where the system has none.
+func (x *runner) used() (c counters, err error) {
+	for _, name := range x.cluster.Names() {
+		u, err := proc.UsageOf(x.cluster.DataDir(name))
+		if errors.Is(err, errors.ErrUnsupported) {
+			return c, nil
+		}
+		if err != nil {
+			return c, err
+		}
+		c.Add(u)
+		if x.wire == nil {
+			continue
+		}
+		t, err := proc.TrafficOf(x.cluster.DataDir(name), x.wire.device())
+		if err != nil {
+			return c, err
+		}
+		c.Received += t.Received
+		c.Traffic.Sent += t.Sent
+	}
+	return c, nil
+}
+
+// pause waits a while or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
