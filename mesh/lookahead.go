@@ -1,11 +1,15 @@
 package mesh
 
 import (
+	"golang.org/x/sync/errgroup"
+
 	"github.com/fedmesh/fedmesh/mesh/ledger"
 )
 
-// roundsAhead is for how many rounds beyond the last whose model is here bytes are fetched.
-const roundsAhead = 8
+const (
+	roundsAhead  = 16 // for how many rounds beyond the last whose model is here bytes are fetched
+	roundsAtOnce = 3  // so that one transfer that stands still does not hold up the others
+)
 
 // lookAhead fetches, while a round is computed, what the rounds after it are computed from.
 func (p *Peer) lookAhead(w ledger.Work) {
@@ -17,15 +21,21 @@ func (p *Peer) lookAhead(w ledger.Work) {
 	}
 	st.looking = true
 	p.wg.Go(func() {
+		var g errgroup.Group
+		g.SetLimit(roundsAtOnce)
+		defer func() { _ = g.Wait() }()
 		for n := w.Round.Number + 1; ; n++ {
 			next, ok := p.upcoming(w.Session, n)
 			if !ok {
 				return
 			}
 			n = next.Round.Number
-			if st, err := p.prepare(w.Session); err == nil {
-				_, _, _ = p.fetchFor(p.ctx, st, next) // or else it is tried again when the round is computed
-			}
+			g.Go(func() error {
+				if st, err := p.prepare(w.Session); err == nil {
+					_, _, _ = p.fetchFor(p.ctx, st, next) // or else it is tried again when the round is computed
+				}
+				return nil
+			})
 		}
 	})
 }
