@@ -50,6 +50,10 @@ func command(ctx context.Context, args []string, stdout io.Writer, stderr *os.Fi
 	}
 	defer func() {
 		show("")
+		if err != nil && ctx.Err() == nil {
+			fmt.Fprintln(stderr, "the peers' data and logs are in "+c.dir)
+			return
+		}
 		err = errors.Join(err, os.RemoveAll(c.dir))
 	}()
 	r, err := measure(ctx, c, args, show)

@@ -88,7 +88,9 @@ func run(ctx context.Context, c config, binary string, l *load.Load, s shape, ro
 		if x.wire != nil {
 			err = errors.Join(err, x.wire.Close())
 		}
-		err = errors.Join(err, os.RemoveAll(dir))
+		if err == nil || ctx.Err() != nil {
+			err = errors.Join(err, os.RemoveAll(dir)) // else somebody will want to look
+		}
 	}()
 	if err := x.start(ctx, c, binary, dir, onWire); err != nil {
 		return r, err
