@@ -29,11 +29,12 @@ func TestFetchingDoesNotWaitForWhoStandsStill(t *testing.T) {
 				})
 				c.train(rng, n)
 				c.kill("d")
-				for range 3 {
-					c.push("a", "s", named(fmt.Sprint(rng.Int64()), from(c.session("a", "s").Model, "x", 1)), random(rng, n))
-					c.push("a", "s", named(fmt.Sprint(rng.Int64()), from(c.session("a", "s").Model, "y", 1)), random(rng, n))
+				for round := 2; round <= 4; round++ {
+					base := c.session("a", "s").Model
+					c.push("a", "s", named(fmt.Sprint("u", round), from(base, "x", 1)), random(rng, n))
+					c.push("a", "s", named(fmt.Sprint("u", round), from(base, "y", 1)), random(rng, n))
+					c.settles("s", round, "a", "b", "c")
 				}
-				c.settles("s", 4, "a", "b", "c")
 				c.stands("blobs", after, "a", "b")
 				c.up("d")
 				began := time.Now()

@@ -65,7 +65,7 @@ func TestHealedRoundsAreComputedByFew(t *testing.T) {
 				c.final("s", rounds)
 				work := c.computed() - before
 				t.Logf("%d rounds amended, %d computed", rounds, work)
-				if work < rounds/2 || work > 2*rounds {
+				if work < rounds/2 || work > rounds*5/2 { // two who are neck and neck, and some
 					t.Errorf("five peers computed %d rounds, of which %d were amended", work, rounds)
 				}
 				c.close("a", "s")
