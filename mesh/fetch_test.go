@@ -80,7 +80,9 @@ func TestPeersAreAskedAround(t *testing.T) {
 		if took := time.Since(began); took > 3*time.Second {
 			t.Errorf("it was refused after %v", took)
 		}
+		c.mu.Lock()
 		clear(c.standing)
+		c.mu.Unlock()
 	})
 }
 
