@@ -149,10 +149,10 @@ func (p *picture) line(class string, points [][2]float64) {
 // thin leaves out points so close to the one before that nobody can tell, but for
 // the last: long runs have very many.
 func thin(points [][2]float64) [][2]float64 {
-	const close = 0.25 // pixels
+	const near = 0.25 // pixels
 	var out [][2]float64
 	for i, q := range points {
-		if n := len(out); n > 0 && i < len(points)-1 && math.Abs(q[0]-out[n-1][0]) < close && math.Abs(q[1]-out[n-1][1]) < close {
+		if n := len(out); n > 0 && i < len(points)-1 && math.Abs(q[0]-out[n-1][0]) < near && math.Abs(q[1]-out[n-1][1]) < near {
 			continue
 		}
 		out = append(out, q)

@@ -25,7 +25,8 @@ func made() *Report {
 				CalmUntil: 0.5, Calm: []Mark{{At: 0.1, Agree: 0.3}},
 				Kills: []Kill{
 					{Mark: Mark{At: 1, Agree: 1.5}, Peer: "a", Back: 2, During: []string{duringUpload, duringFile}},
-					{Mark: Mark{At: 2, Agree: 3}, Peer: "b"}, {Mark: Mark{At: 3.9}, Peer: "c"},
+					{Mark: Mark{At: 2, Agree: 3}, Peer: "b"},
+					{Mark: Mark{At: 3.9}, Peer: "c"},
 				},
 			},
 			{System: sysRaft, Peers: 5, Seconds: 4},
