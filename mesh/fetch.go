@@ -16,9 +16,6 @@ import (
 	"github.com/fedmesh/fedmesh/model"
 )
 
-// askedAtOnce bounds how many peers are asked for one thing at a time. There is more than one only while nobody answers.
-const askedAtOnce = 3
-
 // errNoHolder is returned when no peer in reach delivers a blob, errAbsent when all of them say that they do not have it.
 var (
 	errNoHolder = errors.New("mesh: no peer in reach delivers it")
@@ -111,14 +108,14 @@ func (x *transfer) run(ctx context.Context) error {
 		}
 	}()
 	x.sources, x.slow = map[*source]bool{}, map[ledger.LogID]bool{}
-	hedge := time.NewTicker(hedgeAfter)
+	hedge := time.NewTicker(x.p.pace.hedge())
 	defer hedge.Stop()
 	for {
 		if len(x.sources) == 0 {
 			if !x.ask(ctx) {
 				return x.failure()
 			}
-			hedge.Reset(hedgeAfter)
+			hedge.Reset(x.p.pace.hedge())
 		}
 		select {
 		case a := <-x.arrived:
@@ -130,7 +127,7 @@ func (x *transfer) run(ctx context.Context) error {
 				return err
 			}
 			a.from.taken <- struct{}{}
-			hedge.Reset(hedgeAfter)
+			hedge.Reset(x.p.pace.hedge())
 		case e := <-x.ended:
 			x.running--
 			if !x.sources[e.from] {
@@ -175,6 +172,7 @@ func (x *transfer) ask(ctx context.Context) bool {
 
 // receive hands over what a source sends; nil when that was all.
 func (x *transfer) receive(ctx context.Context, s *source, have int64) error {
+	began := time.Now()
 	resp, err := x.p.call(ctx, http.MethodGet, s.target, "blobs/"+x.blob.String(), nil, func(r *http.Request) {
 		if have > 0 {
 			r.Header.Set("Range", fmt.Sprintf("bytes=%d-", have))
@@ -184,6 +182,7 @@ func (x *transfer) receive(ctx context.Context, s *source, have int64) error {
 		return err
 	}
 	defer resp.Body.Close()
+	x.p.pace.note(time.Since(began))
 	if have > 0 && resp.StatusCode != http.StatusPartialContent {
 		return fmt.Errorf("mesh: %s does not resume", s.name)
 	}

@@ -40,6 +40,7 @@ type Peer struct {
 	left   chan struct{} // closed once the peer has left the mesh
 
 	notes      sync.Mutex // held while made.json is written
+	pace       pace       // of answers to requests for blobs
 	compacting sync.Mutex // held, and before mu, while the ledger's state is written or taken over
 
 	mu         sync.Mutex
