@@ -98,7 +98,7 @@ seed draws: it receives an update, has one that is not acknowledged, has sealed 
 each side has half of the combiners (Linux and root only)`)
 	set.IntVar(&c.cuts, "cuts", 5, "with --partition: end after so many cuts instead of rounds")
 	set.DurationVar(&c.cutEvery, "cut-every", 10*time.Second, "time from the end of a cut, when all have one model, to the next, give or take a quarter")
-	set.DurationVar(&c.cutFor, "cut-for", 10*time.Second, "how long a cut lasts")
+	set.DurationVar(&c.cutFor, "cut-for", 20*time.Second, "how long a cut lasts")
 	set.DurationVar(&c.timeLimit, "time-limit", 10*time.Minute, "each system's time to get to the end; then what it has counts. With --kills more, unless given")
 	set.IntVar(&c.keepModels, "keep-models", 0, fmt.Sprintf("how many models each process keeps, where it can; 0: all. With --kills %d, unless given", keptModels))
 	systems := set.String("systems", "", "which of mesh, raft and single; by default all that --kill allows")

@@ -13,7 +13,13 @@
 // is said to contain.
 //
 // Processes are real and die by SIGKILL. A seed decides when and, with --kill
-// random, which; it cannot decide what the machine makes of it.
+// random, which; it cannot decide what the machine makes of it. With --partition
+// nobody dies, but the network between them is cut in two and healed.
+//
+// The first rounds are calm, so that a run can be compared with itself. What a
+// process was doing when it died is put together from the combiners, from its own
+// events and from its files: see moments. What fedmesh is held to stands below the
+// tables: see Limit.
 //
 // A trial is one system's run. Its watch, killer and combiners are goroutines
 // that the trial waits for; what they find goes through the watch's and the

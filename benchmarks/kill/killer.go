@@ -44,7 +44,9 @@ func (k *killer) loop(ctx context.Context, stop <-chan struct{}) {
 		// The seed's numbers are drawn the same for all systems.
 		wait := time.Duration(float64(k.config.killEvery) * (0.75 + 0.5*k.rand.Float64()))
 		pick, aim := k.rand.Float64(), k.rand.Float64()
-		next := time.After(wait - late)
+		// One that waited for its moment must not be followed at once: two at the same
+		// time may be the only holders of an update.
+		next := time.After(max(wait-late, k.config.killEvery*3/4))
 		select {
 		case <-next:
 		case <-stop:

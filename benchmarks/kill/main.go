@@ -163,6 +163,7 @@ func shown(args []string) []string {
 	var out []string
 	for i := 0; i < len(args); i++ {
 		switch name, _, has := strings.Cut(strings.TrimLeft(args[i], "-"), "="); name {
+		case "json", "keep":
 		case "fedmesh", "dir", "out":
 			if !has {
 				i++

@@ -158,7 +158,7 @@ func (t *trial) sessionConfig() api.SessionConfig {
 		// after a while.
 		cfg.TargetCombiners = t.config.combiners / 2
 		cfg.RoundTimeout = api.Duration(roundTimeout / 2)
-		cfg.LostAfter = min(cfg.LostAfter, api.Duration(t.config.cutFor/4))
+		cfg.LostAfter = api.Duration(min(roundTimeout/2, t.config.cutFor/4))
 	}
 	return cfg
 }
