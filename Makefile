@@ -23,7 +23,7 @@ FUZZTIME ?= 30s
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-net vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill cover clean
+.PHONY: help run build test test-net vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead cover clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ bench-peers: build ## the same round in FEDn and in Flower, as ratios, and memor
 
 bench-kill: build ## fedmesh, a reducer under Raft and a single one while processes are killed
 	cd benchmarks && $(GO) run ./kill --fedmesh $(BIN)/fedmesh $(ARGS)
+
+bench-overhead: build ## what copies cost in processor time and bytes, beside the bound
+	cd benchmarks && $(GO) run ./overhead --fedmesh $(BIN)/fedmesh $(ARGS)
 
 cover: ## coverage.html and the total
 	$(GO) test -coverpkg=./... -coverprofile=coverage.out -skip '^$(PROCESS)$$' ./...
