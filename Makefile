@@ -26,7 +26,7 @@ ARGS     ?=
 .PHONY: help run build test test-net vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead cover clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/fedmesh
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/fedmesh ./cmd/fedmesh
