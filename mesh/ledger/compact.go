@@ -183,14 +183,6 @@ func (l *Ledger) drop() int {
 	return dropped
 }
 
-// Base returns up to where entries of a log may be missing, since they matter no longer; behind it all that are admitted are here.
-func (l *Ledger) Base(log LogID) uint64 {
-	if j := l.logs[log]; j != nil {
-		return j.base
-	}
-	return 0
-}
-
 // CanServe reports whether all entries are here that lie inside the ledger and not inside a vector. Where they are not, who lacks them
 // takes a Snapshot.
 func (l *Ledger) CanServe(from Vector) bool {
