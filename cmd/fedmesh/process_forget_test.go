@@ -24,24 +24,7 @@ func TestForgetProcess(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	dir := t.ArtifactDir()
-	binary, err := process.Build(ctx, "../..", dir, buildArgs()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cluster, err := process.NewCluster(process.Options{Binary: binary, N: 3, Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Close(); err != nil {
-			t.Error(err)
-		}
-		checkLogs(t, cluster)
-	})
-	if err := cluster.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
+	cluster, binary := startCluster(ctx, t, 3)
 	run := func(args ...string) (out string, code int) {
 		t.Helper()
 		cmd := exec.CommandContext(ctx, binary, append(args, "--peers", strings.Join(cluster.URLs()[:2], ","))...)

@@ -59,25 +59,7 @@ func TestMeshUnderKills(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), *meshTime+4*time.Minute)
 	defer cancel()
 
-	dir := t.ArtifactDir() // with -artifacts the nodes' logs and data stay
-	binary, err := process.Build(ctx, "../..", dir, buildArgs()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cluster, err := process.NewCluster(process.Options{Binary: binary, N: meshPeers, Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Close(); err != nil {
-			t.Error(err)
-		}
-		checkLogs(t, cluster)
-	})
-	if err := cluster.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-
+	cluster, _ := startCluster(ctx, t, meshPeers)
 	load := newLoad(ctx, t, seed, cluster)
 	var combiners sync.WaitGroup
 	defer func() { // for a test that ends early
@@ -337,4 +319,28 @@ func (l *load) checkMeans(ctx context.Context, t *testing.T, rounds []api.RoundI
 	if plain == 0 {
 		t.Error("no round was a plain mean")
 	}
+}
+
+// startCluster builds the command and runs n peers of it until the test ends. With -artifacts their logs and data stay.
+func startCluster(ctx context.Context, t *testing.T, n int) (cluster *process.Cluster, binary string) {
+	t.Helper()
+	dir := t.ArtifactDir()
+	binary, err := process.Build(ctx, "../..", dir, buildArgs()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster, err = process.NewCluster(process.Options{Binary: binary, N: n, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Close(); err != nil {
+			t.Error(err)
+		}
+		checkLogs(t, cluster)
+	})
+	if err := cluster.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return cluster, binary
 }

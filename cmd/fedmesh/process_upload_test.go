@@ -40,26 +40,15 @@ func TestUploadsSurvive(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	dir := t.ArtifactDir()
-	binary, err := process.Build(ctx, "../..", dir, buildArgs()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cluster, err := process.NewCluster(process.Options{Binary: binary, N: 3, Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Close(); err != nil {
-			t.Error(err)
-		}
-		checkLogs(t, cluster)
-		for _, name := range cluster.Names() { // large, and of no use to anybody
-			_ = os.RemoveAll(cluster.DataDir(name))
+	var large []string
+	t.Cleanup(func() { // behind the end of the processes, which start later
+		for _, dir := range large {
+			_ = os.RemoveAll(dir)
 		}
 	})
-	if err := cluster.Start(ctx); err != nil {
-		t.Fatal(err)
+	cluster, binary := startCluster(ctx, t, 3)
+	for _, name := range cluster.Names() {
+		large = append(large, cluster.DataDir(name))
 	}
 	file := filepath.Join(t.TempDir(), "update.safetensors")
 	size := zeros(t, file, *uploadMB<<20)
