@@ -177,8 +177,8 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	start := time.Now()
-	_ = b.rc.SetReadDeadline(start.Add(b.patience))
+	start, patience := time.Now(), b.patience
+	_ = b.rc.SetReadDeadline(start.Add(patience))
 	if b.interrupted.Load() { // looked at after the deadline was set, which Interrupt does in the other order
 		b.err = errInterrupted
 		return 0, b.err
@@ -186,7 +186,8 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.src.Read(p)
 	b.n += int64(n)
 	b.progress += int64(n)
-	b.patience = max(b.patience-time.Since(start), time.Millisecond)
+	waited := time.Since(start)
+	b.patience = max(patience-waited, time.Millisecond)
 	if b.progress >= minProgress {
 		b.progress, b.patience = 0, b.idle
 	}
@@ -196,7 +197,8 @@ func (b *body) Read(p []byte) (int, error) {
 		b.ended = errors.Is(err, io.EOF)
 		switch {
 		case b.ended:
-		case b.interrupted.Load():
+		case b.interrupted.Load() && errors.Is(err, os.ErrDeadlineExceeded) && waited < patience:
+			// Else it came too late: net/http ends the request when a read fails, and then the body is interrupted too.
 			b.err = errInterrupted
 		default:
 			b.err = err
