@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Sizes of a picture and of the frame that things are drawn in, in pixels.
@@ -133,6 +135,14 @@ func (p *picture) key(i int, system, about string) {
 	p.text("dim", keyLeft+30, y+18, about)
 }
 
+// marks writes small shapes, several to a line of the file: a long run has
+// thousands of them.
+func (p *picture) marks(shapes []string) {
+	for some := range slices.Chunk(shapes, 8) {
+		p.printf("%s\n", strings.Join(some, ""))
+	}
+}
+
 // line draws a line through points in pixels of the frame, from its lower left.
 func (p *picture) line(class string, points [][2]float64) {
 	p.printf(`<path class="line %s" d="`, class)
@@ -191,9 +201,11 @@ func (r *Report) drawRounds() []byte {
 		p.key(i, s.System, fmt.Sprintf("%d rounds, %s", len(s.Finished), seconds(s.Seconds)))
 		y := float64(frameTop + p.height + 64 + strip*i)
 		p.text("dim num", frameLeft-9, y+13, s.System)
+		var kills []string
 		for _, k := range s.Kills {
-			p.printf(`<path class="tick %s" d="M%.1f %.1fv14"/>`+"\n", s.System, frameLeft+xs.at(k.At), y)
+			kills = append(kills, fmt.Sprintf(`<path class="tick %s" d="M%.1f %.1fv14"/>`, s.System, frameLeft+xs.at(k.At), y))
 		}
+		p.marks(kills)
 		for _, c := range s.Cuts {
 			p.printf(`<rect class="band f%s" x="%.1f" y="%.1f" width="%.1f" height="14"/>`+"\n", s.System, frameLeft+xs.at(c.At), y, xs.at(c.Healed)-xs.at(c.At))
 			if c.Agreed > 0 {
@@ -265,10 +277,12 @@ func (r *Report) drawAgreement() []byte {
 		took, open := s.Agreements()
 		y := float64(frameTop + row*i + row/2)
 		p.text("head num", frameLeft-9, y+4, s.System)
+		var dots []string
 		for n, t := range took {
 			// Apart a little, so that equal ones can be seen.
-			p.printf(`<circle class="dot f%s" cx="%.1f" cy="%.1f" r="4.5"/>`+"\n", s.System, frameLeft+xs.at(t), y+float64(n%5-2)*5)
+			dots = append(dots, fmt.Sprintf(`<circle class="dot f%s" cx="%.1f" cy="%.1f" r="4.5"/>`, s.System, frameLeft+xs.at(t), y+float64(n%5-2)*5))
 		}
+		p.marks(dots)
 		if len(took) == 0 {
 			continue
 		}
