@@ -75,7 +75,12 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 
 // NotifyJoin implements memberlist.EventDelegate.
 func (d delegate) NotifyJoin(n *memberlist.Node) {
-	d.g.members.joined(n)
+	if d.g.members.joined(n) {
+		select {
+		case d.g.returned <- struct{}{}:
+		default:
+		}
+	}
 	d.g.changed()
 }
 

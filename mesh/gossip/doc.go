@@ -43,6 +43,10 @@
 // this the two halves of a split mesh never meet again. Members that left are not
 // looked for, unless Join names them.
 //
+// Those that died within the last ten minutes are pinged every second besides, all
+// of them, and once more when one of them is back: a cut ends for all at once.
+// Greet is for who has heard of a member by other means.
+//
 // A member that restarts keeps its name. At its old address it is taken back at
 // once; at a new one, once the others have taken its former self for dead for 30
 // seconds, or at once if it left. Until then they report a conflict of names.

@@ -51,11 +51,15 @@ type Gossip struct {
 	relay   *relay
 	small   int // longest message that goes by datagram or gossip
 	dirty   chan struct{}
+	meeting sync.Map // names of members that are being met
+
+	returned chan struct{} // a member that was dead lives
 	meta    atomic.Pointer[[]byte]
 	running atomic.Bool // messages are taken
 
 	list      *memberlist.Memberlist // set by Start
 	transport *transport
+	run       context.Context //nolint:containedctx // of the tasks, until Close
 	cancel    context.CancelFunc
 	tasks     sync.WaitGroup
 
@@ -94,7 +98,7 @@ func New(cfg Config, h Handler) (*Gossip, error) {
 		outbox:  newOutbox(cfg.PeerMessages, cfg.PeerBytes, m),
 		// Memberlist never sends what does not fit a packet beside its framing.
 		small: min(smallMessage, packetSize-2-(2+len(cfg.Mesh))-2-1-relayHeader-1),
-		dirty: make(chan struct{}, 1),
+		dirty: make(chan struct{}, 1), returned: make(chan struct{}, 1),
 		done:  make(chan struct{}),
 	}
 	g.relay = newRelay(g.members.numAlive, cfg.QueuedBroadcasts, g.small, m)
@@ -135,10 +139,13 @@ func (g *Gossip) Start(ctx context.Context) error {
 	}
 	g.list, g.transport = list, tr
 	run, cancel := context.WithCancel(context.Background())
-	g.cancel = cancel
+	g.run, g.cancel = run, cancel
 	g.tasks.Go(func() { g.dispatch(run) })
 	g.tasks.Go(func() { g.write(run) })
 	g.tasks.Go(func() { g.rejoin(run) })
+	if g.cfg.RejoinEvery > 0 {
+		g.tasks.Go(func() { g.greet(run) })
+	}
 	if g.cfg.SavePeers != nil {
 		g.tasks.Go(func() { g.save(run) })
 	}

@@ -91,13 +91,56 @@ func (t *table) admit(name string) bool {
 	return true
 }
 
-func (t *table) joined(n *memberlist.Node) {
+// joined reports whether the member was dead before.
+func (t *table) joined(n *memberlist.Node) (returned bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.entries[n.Name]; e == nil || e.state != Alive {
+	e := t.entries[n.Name]
+	if e == nil || e.state != Alive {
 		t.alive++
 	}
+	returned = e != nil && e.state == Dead
 	t.entries[n.Name] = &entry{node: cloneNode(n), state: Alive, since: time.Now()}
+	return returned
+}
+
+// dead returns a member that is dead and whose address no other has taken over.
+func (t *table) dead(name string) (Member, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.entries[name]
+	if e == nil || e.state != Dead || t.taken(e) {
+		return Member{}, false
+	}
+	return e.member(), true
+}
+
+// lately returns the members that died within d, as dead does each.
+func (t *table) lately(d time.Duration) []Member {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var ms []Member
+	for _, e := range t.entries {
+		if e.state == Dead && time.Since(e.since) < d && !t.taken(e) {
+			ms = append(ms, e.member())
+		}
+	}
+	return ms
+}
+
+// taken says whether a member that lives has the address of one that is dead. It
+// is called with mu held.
+func (t *table) taken(dead *entry) bool {
+	for _, e := range t.entries {
+		if e.state == Alive && e.node.Port == dead.node.Port && e.node.Addr.Equal(dead.node.Addr) {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *entry) member() Member {
+	return Member{Name: e.node.Name, Addr: e.addr(), Meta: bytes.Clone(e.node.Meta), State: e.state}
 }
 
 func (t *table) updated(n *memberlist.Node) {
@@ -146,7 +189,7 @@ func (t *table) list() []Member {
 	defer t.mu.Unlock()
 	ms := make([]Member, 0, len(t.entries))
 	for _, e := range t.entries {
-		ms = append(ms, Member{Name: e.node.Name, Addr: e.addr(), Meta: bytes.Clone(e.node.Meta), State: e.state})
+		ms = append(ms, e.member())
 	}
 	slices.SortFunc(ms, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 	return ms

@@ -66,18 +66,22 @@ func (g *Gossip) joinRound(ctx context.Context) int {
 	targets := g.joinTargets(ctx)
 	var wg sync.WaitGroup
 	for _, addr := range targets {
-		wg.Go(func() {
-			if _, err := g.list.Join([]string{addr}); err != nil {
-				g.metrics.joins.WithLabelValues("failed").Inc()
-				g.log.Debug().Err(err).Str("addr", addr).Msg("join failed")
-				return
-			}
-			g.metrics.joins.WithLabelValues("ok").Inc()
-			g.log.Debug().Str("addr", addr).Msg("joined")
-		})
+		wg.Go(func() { g.joinOne(addr) })
 	}
 	wg.Wait()
 	return len(targets)
+}
+
+// joinOne exchanges states with whoever is at an address.
+func (g *Gossip) joinOne(addr string) bool {
+	if _, err := g.list.Join([]string{addr}); err != nil {
+		g.metrics.joins.WithLabelValues("failed").Inc()
+		g.log.Debug().Err(err).Str("addr", addr).Msg("join failed")
+		return false
+	}
+	g.metrics.joins.WithLabelValues("ok").Inc()
+	g.log.Debug().Str("addr", addr).Msg("joined")
+	return true
 }
 
 // joinTargets picks the addresses of a round: seeds, members that died, and
