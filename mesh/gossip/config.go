@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -78,6 +79,8 @@ type Config struct {
 	// one call of each at a time, and may block.
 	LoadPeers func() []string
 	SavePeers func(addrs []string)
+	// Lookup returns the addresses of a host; nil: the system's resolver. Names are looked up anew each time they are tried.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Conflict, when not nil, is told that a second member, at claimed, uses the
 	// name of the one at known. It is called like a Handler.
 	Conflict func(name, known, claimed string)

@@ -188,7 +188,7 @@ func (g *Gossip) prepare(ctx context.Context) (*memberlist.Config, *transport, e
 	if g.cfg.Transport == nil && g.cfg.Advertise != "" {
 		host, port, err := splitAddr(g.cfg.Advertise)
 		if err == nil {
-			ips, lookup := resolve(ctx, host)
+			ips, lookup := resolve(ctx, host, g.cfg.Lookup)
 			if err = lookup; err == nil {
 				mc.AdvertiseAddr = ips[0].String()
 			}
@@ -293,6 +293,24 @@ func (g *Gossip) Leave(timeout time.Duration) error {
 	err := g.announce(time.Until(by))
 	sleep(run, min(time.Second, timeout))
 	return errors.Join(err, g.Close())
+}
+
+// Stop tells the others that this member stops answering, so that they need not find out, and closes. To them it is dead, not one that left: they look
+// for it, and it may come back at another address at once. timeout bounds the telling.
+func (g *Gossip) Stop(timeout time.Duration) error {
+	g.mu.Lock()
+	if g.state != started || g.left {
+		g.mu.Unlock()
+		return g.Close()
+	}
+	g.left = true
+	g.mu.Unlock()
+	g.running.Store(false)
+	// Without our own word that this member leaves, memberlist's only ends its probing.
+	if err := g.announce(timeout); err != nil {
+		g.log.Debug().Err(err).Msg("not everybody may have heard that this member stops")
+	}
+	return g.Close()
 }
 
 // announce makes memberlist leave.

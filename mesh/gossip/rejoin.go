@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -104,7 +105,10 @@ func (g *Gossip) joinTargets(ctx context.Context) []string {
 			if len(picked) >= most {
 				break
 			}
-			for _, a := range g.resolveAddr(ctx, name) {
+			// A name may have more addresses than one round tries, some of them of members long gone.
+			addrs := g.resolveAddr(ctx, name)
+			rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+			for _, a := range addrs {
 				if !skip[a] && len(picked) < most {
 					skip[a] = true
 					picked = append(picked, a)
@@ -130,7 +134,7 @@ func (g *Gossip) resolveAddr(ctx context.Context, addr string) []string {
 		g.log.Warn().Str("addr", addr).Msg("address ignored: not host:port")
 		return nil
 	}
-	ips, err := resolve(ctx, host)
+	ips, err := resolve(ctx, host, g.cfg.Lookup)
 	if err != nil {
 		g.log.Debug().Err(err).Str("addr", addr).Msg("address not found")
 		return nil
@@ -143,11 +147,20 @@ func (g *Gossip) resolveAddr(ctx context.Context, addr string) []string {
 }
 
 // resolve returns the addresses of a host, IPv4 first, or an error.
-func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+// A nil lookup is the system's.
+func resolve(ctx context.Context, host string, lookup func(context.Context, string) ([]netip.Addr, error)) ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip.Unmap()}, nil
 	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if lookup == nil {
+		lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	ips, err := lookup(ctx, host)
+	if err == nil && len(ips) == 0 {
+		err = fmt.Errorf("gossip: %q has no addresses", host)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -248,7 +248,7 @@ func listen(ctx context.Context, bind string, logger *log.Logger) (*memberlist.N
 	if host == "" {
 		host = "0.0.0.0"
 	}
-	ips, err := resolve(ctx, host)
+	ips, err := resolve(ctx, host, nil)
 	if err != nil {
 		return nil, fmt.Errorf("gossip: bind %q: %w", bind, err)
 	}
