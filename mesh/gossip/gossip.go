@@ -54,8 +54,8 @@ type Gossip struct {
 	meeting sync.Map // names of members that are being met
 
 	returned chan struct{} // a member that was dead lives
-	meta    atomic.Pointer[[]byte]
-	running atomic.Bool // messages are taken
+	meta     atomic.Pointer[[]byte]
+	running  atomic.Bool // messages are taken
 
 	list      *memberlist.Memberlist // set by Start
 	transport *transport
@@ -99,7 +99,7 @@ func New(cfg Config, h Handler) (*Gossip, error) {
 		// Memberlist never sends what does not fit a packet beside its framing.
 		small: min(smallMessage, packetSize-2-(2+len(cfg.Mesh))-2-1-relayHeader-1),
 		dirty: make(chan struct{}, 1), returned: make(chan struct{}, 1),
-		done:  make(chan struct{}),
+		done: make(chan struct{}),
 	}
 	g.relay = newRelay(g.members.numAlive, cfg.QueuedBroadcasts, g.small, m)
 	meta := bytes.Clone(cfg.Meta)
