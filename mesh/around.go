@@ -29,7 +29,7 @@ func (p *Peer) askAround(ctx context.Context, found func() bool) bool {
 	if found() {
 		return true
 	}
-	next := p.others()
+	next := p.callerFirst(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	ended, running := make(chan target), 0
 	defer func() {

@@ -275,13 +275,13 @@ func (p *Peer) knowsRound(o offer) (*ledger.Session, bool) {
 
 func (p *Peer) takeCopy(ctx context.Context, o offer, body io.Reader) (*ledger.UpdateHeld, error) {
 	var s *ledger.Session
-	if !p.askAround(ctx, func() (known bool) { // the sender knows it
+	if !p.askAround(ctx, func() (known bool) {
 		s, known = p.knowsRound(o)
 		return known
 	}) {
 		return nil, unknownRound(o.BaseRound)
 	}
-	others := p.others()
+	others := p.callerFirst(ctx)
 	release := p.pin(o.Base)
 	defer release()
 	if err := p.fetchModel(ctx, s.Seed(), others); err != nil {

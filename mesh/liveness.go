@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"context"
+	"slices"
 	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/ledger"
@@ -8,9 +10,10 @@ import (
 
 // Gossip takes seconds to find out that a peer is dead. A connection that is refused says so at once: nobody listens there. Such a peer
 // is taken for dead for a moment, and then tried again, unless it is heard of before. One that answers slowly is not dead, but is not
-// asked for sums while others can be.
+// asked for sums while others can be. And one that calls is alive: after a cut gossip may know for seconds on one side only that it is over.
 const (
 	refusedFor = time.Second
+	heardFor   = 3 * time.Second
 	slowFor    = 10 * time.Second
 	askEvery   = 100 * time.Millisecond
 	firstByte  = 2 * time.Second // in which the answer must begin to a request for entries, a file or a sum
@@ -38,6 +41,41 @@ func (p *Peer) answers(log ledger.LogID) {
 	if refused {
 		p.look()
 	}
+}
+
+// callerKey is the key, in a request's context, of the log of the peer that calls.
+type callerKey struct{}
+
+// callerFirst returns the living peers, first the one that made the request: who sends a copy of an update has its base, and knows its round.
+func (p *Peer) callerFirst(ctx context.Context) []target {
+	caller, _ := ctx.Value(callerKey{}).(ledger.LogID)
+	others := p.others()
+	i := slices.IndexFunc(others, func(t target) bool { return t.log == caller })
+	if i > 0 {
+		from := others[i]
+		others = slices.Insert(slices.Delete(others, i, i+1), 0, from)
+	}
+	return others
+}
+
+// hears notes that a peer called, and has gossip meet it if it is dead to that.
+func (p *Peer) hears(log ledger.LogID) {
+	p.answers(log)
+	p.mu.Lock()
+	m, known := p.members[log]
+	_, again := p.heard[log]
+	dead := known && !m.left && (!m.alive || again)
+	if dead { // what it said before it was found to be dead does not count
+		p.heard[log] = time.Now().Add(heardFor)
+	}
+	g := p.gossip
+	p.mu.Unlock()
+	if !dead || g == nil {
+		return
+	}
+	p.look()
+	time.AfterFunc(heardFor, p.look)
+	g.Greet(m.name)
 }
 
 // hesitates notes that a peer leaves requests unanswered.
@@ -90,7 +128,7 @@ func (p *Peer) breakOff(log ledger.LogID) {
 
 // expire forgets whom there is no reason to avoid any longer. It is called with p.mu held.
 func (p *Peer) expire() {
-	for _, m := range []map[ledger.LogID]time.Time{p.refused, p.slow} {
+	for _, m := range []map[ledger.LogID]time.Time{p.refused, p.slow, p.heard} {
 		for log, until := range m {
 			if !time.Now().Before(until) {
 				delete(m, log)

@@ -153,6 +153,11 @@ func (p *Peer) look() {
 			continue
 		}
 		log, now := about.Log, member{name: m.Name, api: about.API, alive: m.State == gossip.Alive, left: m.State == gossip.Left}
+		if _, heard := p.heard[log]; heard && m.State == gossip.Dead {
+			now.alive = true
+		} else {
+			delete(p.heard, log)
+		}
 		p.members[log] = now
 		if _, refused := p.refused[log]; now.alive && !refused {
 			alive = append(alive, log)

@@ -53,6 +53,7 @@ type Peer struct {
 	leaving    bool
 	members    map[ledger.LogID]member           // as gossip sees them now, this peer excluded
 	refused    map[ledger.LogID]time.Time        // until when those are taken for dead whose machine refused a connection
+	heard      map[ledger.LogID]time.Time        // until when those are taken for alive who called though gossip takes them for dead
 	calls      map[ledger.LogID]map[*func()]bool // what ends the calls under way
 	asked      map[ledger.LogID]time.Time        // when those were last looked after whose seals are waited for
 	slow       map[ledger.LogID]time.Time        // until when those are not asked for sums who left a request for one unanswered
@@ -84,7 +85,9 @@ func New(cfg Config) (*Peer, error) {
 	p := &Peer{
 		cfg: cfg, log: cfg.Logger, dir: dir, buffers: newBuffers(), started: time.Now(), events: newEvents(),
 		kick: make(chan struct{}, 1), hurry: make(chan struct{}, 1), left: make(chan struct{}), changed: make(chan struct{}),
-		members: map[ledger.LogID]member{}, refused: map[ledger.LogID]time.Time{}, slow: map[ledger.LogID]time.Time{}, asked: map[ledger.LogID]time.Time{}, calls: map[ledger.LogID]map[*func()]bool{}, exchanging: map[ledger.LogID]bool{}, vectors: map[ledger.LogID]ledger.Vector{}, urgent: map[ledger.LogID]bool{}, sessions: map[ledger.SessionKey]*session{},
+		members: map[ledger.LogID]member{}, refused: map[ledger.LogID]time.Time{}, heard: map[ledger.LogID]time.Time{}, slow: map[ledger.LogID]time.Time{},
+		asked: map[ledger.LogID]time.Time{}, calls: map[ledger.LogID]map[*func()]bool{}, vectors: map[ledger.LogID]ledger.Vector{},
+		exchanging: map[ledger.LogID]bool{}, urgent: map[ledger.LogID]bool{}, sessions: map[ledger.SessionKey]*session{},
 		fetching: map[model.Digest]chan struct{}{}, syncing: map[model.Digest]bool{}, pins: map[model.Digest]int{}, accepted: map[ledger.SessionKey]map[ledger.Key]bool{},
 		partials: map[ledger.SessionKey][]partial{}, made: map[model.Digest]madeModel{},
 	}

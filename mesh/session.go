@@ -247,7 +247,7 @@ func (p *Peer) serveSeed(w http.ResponseWriter, r *http.Request) {
 	}
 	s, err := p.sessionOf(r)
 	if err == nil {
-		err = p.fetchModel(r.Context(), s.Seed(), p.others())
+		err = p.fetchModel(r.Context(), s.Seed(), p.callerFirst(r.Context()))
 	}
 	for _, name := range r.URL.Query()["model"] {
 		if err != nil {
@@ -258,7 +258,7 @@ func (p *Peer) serveSeed(w http.ResponseWriter, r *http.Request) {
 			refuse(w, http.StatusBadRequest, err)
 			return
 		}
-		err = p.fetchModel(r.Context(), d, p.others())
+		err = p.fetchModel(r.Context(), d, p.callerFirst(r.Context()))
 	}
 	if err != nil {
 		refuse(w, http.StatusServiceUnavailable, err)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/ledger"
 )
 
 // The peer plane: what peers ask of each other over HTTP/1.1, below /v1/peer/ on their API ports. Tensors travel only here.
@@ -27,9 +28,10 @@ import (
 //	GET  blobs/{digest}                a model file, with ranges
 //	POST sums/{session}                the exact sum over an explicit label and range (sums.go)
 //
-// Every request names its mesh and protocol; one of another is refused.
+// Every request names its mesh and protocol; one of another is refused. It names the calling peer too, which lives, whatever gossip says.
 const (
 	headerMesh   = "Fedmesh-Mesh"
+	headerPeer   = "Fedmesh-Peer" // log of the peer that calls
 	headerUpdate = "Fedmesh-Update"
 )
 
@@ -75,6 +77,10 @@ func (p *Peer) PeerHandler() http.Handler {
 		if got, want := r.Header.Get(headerMesh), p.tag(); got != want {
 			refuse(w, http.StatusMisdirectedRequest, fmt.Errorf("mesh: this is a peer of %q, the request is for %q", want, got))
 			return
+		}
+		if caller, err := ledger.ParseLogID(r.Header.Get(headerPeer)); err == nil {
+			p.hears(caller)
+			r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
 		}
 		p.mu.Lock()
 		broken := p.broken
@@ -170,6 +176,10 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 		return fail(fmt.Errorf("mesh: %s: %w", t.name, err))
 	}
 	req.Header.Set(headerMesh, p.tag())
+	p.mu.Lock()
+	self := p.self
+	p.mu.Unlock()
+	req.Header.Set(headerPeer, self.String())
 	if edit != nil {
 		edit(req)
 	}

@@ -1,0 +1,68 @@
+package mesh_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+)
+
+// calls sends a request of one peer to another.
+func (c *cluster) calls(from, to string) int {
+	c.t.Helper()
+	client := &http.Client{Transport: &http.Transport{DialContext: c.dialer("client"), DisableKeepAlives: true}}
+	r, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "http://"+to+":80/v1/peer/blobs/none", nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r.Header.Set("Fedmesh-Mesh", "fedmesh/1")
+	r.Header.Set("Fedmesh-Peer", from)
+	resp, err := client.Do(r)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
+func (c *cluster) sees(at string, within time.Duration, want ...string) {
+	c.t.Helper()
+	c.eventually(within, func() error {
+		if got := c.alive(at); !slices.Equal(got, want) {
+			return fmt.Errorf("%s takes %v for alive", at, got)
+		}
+		return nil
+	})
+}
+
+// Gossip may know for a while on one side only that a cut is over. Who calls is alive then, for as long as he goes on calling.
+func TestCallersLive(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		c.up("a", "b")
+		var log string
+		for _, p := range c.nodes["a"].peer.Mesh().Peers {
+			if p.Name == "b" {
+				log = p.Log
+			}
+		}
+		c.net.Partition([]string{"a"}, []string{"b"})
+		c.sees("a", time.Minute, "a")
+		time.Sleep(time.Minute)
+		c.calls(log, "a")
+		c.sees("a", time.Millisecond, "a", "b")
+		time.Sleep(2 * time.Second)
+		c.calls(log, "a")
+		time.Sleep(2 * time.Second)
+		c.sees("a", time.Millisecond, "a", "b")
+		c.sees("a", 5*time.Second, "a")
+
+		for _, stranger := range []string{"", "b", "00000000000000000000000000000000"} {
+			c.calls(stranger, "a")
+			c.sees("a", time.Millisecond, "a")
+		}
+		c.net.Heal()
+		c.sees("a", 3*time.Second, "a", "b")
+		c.sees("b", 3*time.Second, "a", "b")
+	})
+}
