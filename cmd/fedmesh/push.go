@@ -60,7 +60,7 @@ same peer or, when that has died, at the one that it was streaming to. At most
 				return err
 			})
 			if err != nil {
-				return repeatable(err, opts)
+				return repeatable(traceable(err, opts), opts)
 			}
 			verb := "pushed"
 			if r.Duplicate {
@@ -93,6 +93,14 @@ func repeatable(err error, o api.PushOptions) error {
 		flags += " --id " + o.ID
 	}
 	return hint(err, "check that a peer is up and that --peers (or FEDMESH_PEERS) names it, then push again with %s: it counts once, even if this attempt got through", flags)
+}
+
+// traceable adds to an error what the peers' logs call the push.
+func traceable(err error, o api.PushOptions) error {
+	if o.Request == "" {
+		return err
+	}
+	return fmt.Errorf("%w (request %s in the peers' logs)", err, o.Request)
 }
 
 // parseMetrics reads the values of --metric.

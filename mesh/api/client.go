@@ -83,6 +83,7 @@ type PushOptions struct {
 	Weight   int64              // 1..MaxWeight
 	Base     string             // digest, hex; "latest": asked for, once; empty: the latest of whichever peer accepts
 	Metrics  map[string]float64 // finite
+	Request  string             // id for the logs of all peers that have to do with it; empty: made
 }
 
 // PullOptions says which model and how. The zero value is the latest, as safetensors.

@@ -24,6 +24,7 @@ func (c *Client) Push(ctx context.Context, session string, o PushOptions, body S
 	if err != nil {
 		return receipt, err
 	}
+	ctx = withTries(WithRequest(ctx, o.Request))
 	q := url.Values{"weight": {strconv.FormatInt(o.Weight, 10)}}
 	if o.Base != "" {
 		q.Set("base", o.Base)
@@ -56,6 +57,7 @@ func (c *Client) Push(ctx context.Context, session string, o PushOptions, body S
 	if err := c.try(ctx, "push to "+session, c.opts.Passes, attempt); err != nil {
 		return Receipt{}, err
 	}
+	receipt.Request = o.Request
 	return receipt, nil
 }
 
@@ -70,6 +72,11 @@ func (o PushOptions) check(session string) error {
 	if o.ID != "" {
 		if err := CheckID(o.ID); err != nil {
 			return InvalidRequest("id", err)
+		}
+	}
+	if o.Request != "" {
+		if err := CheckRequestID(o.Request); err != nil {
+			return InvalidRequest("request", err)
 		}
 	}
 	if _, err := parseWeight(strconv.FormatInt(o.Weight, 10)); err != nil {
@@ -92,8 +99,12 @@ func (o PushOptions) check(session string) error {
 }
 
 // Settle returns the options with base and id resolved, as Push does before its first attempt: "latest" becomes the digest of the
-// session's present model, and an id left open is made of the base. Who wants to tell both after a failure settles first.
+// session's present model, an id left open is made of the base, and the request's is drawn. Who wants to tell them after a failure settles first.
 func (c *Client) Settle(ctx context.Context, session string, o PushOptions) (PushOptions, error) {
+	if o.Request == "" {
+		o.Request = NewRequestID()
+	}
+	ctx = WithRequest(ctx, o.Request)
 	var round uint64
 	switch {
 	case o.Base == "latest":

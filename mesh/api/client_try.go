@@ -205,6 +205,7 @@ func (c *Client) roundTrip(ctx context.Context, peer string, k call, dog *watchd
 		req.Header = k.header.Clone()
 	}
 	req.Header.Set("User-Agent", c.opts.UserAgent)
+	nameRequest(req)
 	if k.body == nil {
 		return c.http.Do(req)
 	}

@@ -29,7 +29,7 @@ func (s *Server) putUpdate(w *response, r *http.Request) error {
 
 // pushRequest reads everything of a push but its body.
 func pushRequest(r *http.Request) (PushRequest, error) {
-	req := PushRequest{Body: r.Body, Length: r.ContentLength}
+	req := PushRequest{Body: r.Body, Length: r.ContentLength, Request: RequestOf(r.Context())}
 	var err error
 	if req.Session, err = pathName(r, "session"); err != nil {
 		return req, err

@@ -3,8 +3,6 @@ package api
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,7 +24,6 @@ import (
 const (
 	headerRound  = "Fedmesh-Round"   // the round that made the model served
 	headerDigest = "Fedmesh-Digest"  // its digest, also where ETag cannot be
-	headerReqID  = "Fedmesh-Request" // id of a request, in the log beside an internal error
 	headerType   = "Fedmesh-Problem" // type of a problem whose body is left out, since only the header was asked for
 )
 
@@ -173,7 +170,9 @@ func (s *Server) dispatch(pattern string, methods map[string]handler) http.Handl
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		// net/http looks at its own request's body to see whether the connection may be closed at once, so that one stays.
-		r = r.WithContext(r.Context())
+		id := RequestFrom(r.Header)
+		r = r.WithContext(WithRequest(r.Context(), id))
+		rw.Header().Set(HeaderRequest, id)
 		w := newResponse(rw, r, s.opts)
 		defer w.linger()
 		done := s.metrics.begin()
@@ -184,8 +183,12 @@ func (s *Server) dispatch(pattern string, methods map[string]handler) http.Handl
 				method = "other"
 			}
 			done(pattern, method, w.status, time.Since(start), w.received(), w.sent)
-			s.log.Debug().Str("method", r.Method).Str("path", clip(r.URL.Path)).Int("status", w.status).Dur("took", time.Since(start)).
-				Int64("received", w.received()).Int64("sent", w.sent).Str("remote", r.RemoteAddr).Msg("request")
+			e := s.log.Debug().Str("request", id).Str("method", r.Method).Str("path", clip(r.URL.Path)).Int("status", w.status).Dur("took", time.Since(start)).
+				Int64("received", w.received()).Int64("sent", w.sent).Str("remote", r.RemoteAddr)
+			if n := tryFrom(r.Header); n > 0 {
+				e = e.Int("try", n)
+			}
+			e.Msg("answered")
 		}()
 		defer s.recovered(w, r)
 		var err error
@@ -222,7 +225,7 @@ func (s *Server) finish(w *response, r *http.Request, err error) {
 	}
 	if w.status != 0 {
 		// Half an answer is out: only a broken connection says that it is not whole.
-		s.log.Warn().Err(err).Str("path", clip(r.URL.Path)).Msg("answer cut short")
+		s.log.Warn().Err(err).Str("request", RequestOf(r.Context())).Str("method", r.Method).Str("path", clip(r.URL.Path)).Msg("an answer was cut short")
 		panic(http.ErrAbortHandler)
 	}
 	s.problem(w, r, err).write(w, r)
@@ -236,25 +239,24 @@ func (s *Server) problem(w *response, r *http.Request, err error) *Problem {
 	}
 	if p := problemOf(err); p != nil && p.Status >= 400 && p.Status < 600 {
 		if p.Status >= 500 {
-			s.log.Warn().Err(err).Str("method", r.Method).Str("path", clip(r.URL.Path)).Msg("request failed")
+			s.log.Warn().Err(err).Str("request", RequestOf(r.Context())).Str("method", r.Method).Str("path", clip(r.URL.Path)).Msg("a request failed")
 		}
 		return p
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return Unavailable("the peer could not do this in time", time.Second)
 	}
-	return s.internal(w, r, err, nil)
+	return s.internal(r, err, nil)
 }
 
 // internal logs what the client is not told.
-func (s *Server) internal(w *response, r *http.Request, err error, stack []byte) *Problem {
-	id := requestID()
+func (s *Server) internal(r *http.Request, err error, stack []byte) *Problem {
+	id := RequestOf(r.Context())
 	e := s.log.Error().Err(err).Str("request", id).Str("method", r.Method).Str("path", clip(r.URL.Path))
 	if stack != nil {
 		e = e.Bytes("stack", stack)
 	}
 	e.Msg("internal error")
-	w.Header().Set(headerReqID, id)
 	p := NewProblem(TypeInternal, http.StatusInternalServerError, "Internal error", "the peer failed; its log has more under request "+id)
 	p.Instance = "urn:fedmesh:request:" + id
 	return p
@@ -269,7 +271,7 @@ func (s *Server) recovered(w *response, r *http.Request) {
 	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(http.ErrAbortHandler)
 	}
-	p := s.internal(w, r, fmt.Errorf("api: panic: %v", v), debug.Stack())
+	p := s.internal(r, fmt.Errorf("api: panic: %v", v), debug.Stack())
 	if w.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
@@ -300,10 +302,4 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	w.WriteHeader(status)
 	_, err = w.Write(append(b, '\n'))
 	return err
-}
-
-func requestID() string {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
 }

@@ -74,6 +74,7 @@ type Receipt struct {
 	BaseRound uint64   `json:"round"`  // the round that made the base
 	Copies    []string `json:"copies"` // names of the peers that hold it durably, sorted
 	Duplicate bool     `json:"duplicate"`
+	Request   string   `json:"request,omitempty"` // id that the push has in the peers' logs; set by Client
 }
 
 // UpdateInfo is one update of a round.
@@ -192,6 +193,7 @@ type PushRequest struct {
 	Metrics  map[string]float64
 	Body     io.Reader // a model, safetensors or npz; may be left unread
 	Length   int64     // bytes in Body, -1 when unknown
+	Request  string    // id of the request that began it, for the logs
 }
 
 // ModelRef says which model of a session is meant. The zero value is the latest.
