@@ -36,7 +36,10 @@ type nodeFlags struct {
 }
 
 func newNode(a *app) *cobra.Command {
-	var f nodeFlags
+	var (
+		f             nodeFlags
+		check, asJSON bool
+	)
 	cmd := &cobra.Command{
 		Use:   "node --data-dir DIR",
 		Short: "Run a peer",
@@ -45,11 +48,20 @@ peers from any it is told to join, and keeps what it accepted in its data
 directory, from which it goes on after a restart. Stopping it is not leaving the
 mesh; see fedmesh leave. A second signal ends it at once, which is safe too.
 
+Every flag can also stand in a YAML file, under its own name: data-dir: /var/lib/fedmesh.
+A flag wins over the environment, the environment over the file, the file over the
+default. With --check the peer does not run: all of it is validated, files are read
+and addresses tried, every fault is listed, and the exit code is 2 if there is one.
+
 There is no authentication yet: listen on private networks only.`,
 		Example: `  fedmesh node --name a --data-dir a
-  fedmesh node --name b --data-dir b --listen 127.0.0.1:8081 --gossip 127.0.0.1:7947 --join 127.0.0.1:7946`,
+  fedmesh node --name b --data-dir b --listen 127.0.0.1:8081 --gossip 127.0.0.1:7947 --join 127.0.0.1:7946
+  fedmesh node --config node.yaml --check && fedmesh node --config node.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if check {
+				return a.checkNode(cmd, &f, asJSON)
+			}
 			if err := f.complete(); err != nil {
 				return &usageError{err}
 			}
@@ -77,7 +89,9 @@ There is no authentication yet: listen on private networks only.`,
 	fs.StringVar(&f.secretFile, "secret-file", "", "`file` with the mesh's secret, the same at all peers and known to nobody else; sessions with noise need it")
 	fs.StringVar(&f.logFormat, "log-format", "console", "console or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	required(cmd, "data-dir")
+	fs.String(configFlag, "", "YAML `file` with any of these flags under their names")
+	fs.BoolVar(&check, checkFlag, false, "do not run: validate flags, environment and file, and say what is in effect")
+	fs.BoolVar(&asJSON, "json", false, "with --check: print JSON instead of text")
 	return cmd
 }
 
@@ -97,7 +111,8 @@ func (f *nodeFlags) complete() error {
 			bad("--name: %w", err)
 		}
 	}
-	address := func(flag, value string) (host string) {
+	address := func(flag, value string) (host string, ok bool) {
+		before := len(faults)
 		host, port, err := net.SplitHostPort(value)
 		if err != nil {
 			bad("--%s is %q; it must be host:port", flag, value)
@@ -106,15 +121,15 @@ func (f *nodeFlags) complete() error {
 		} else if _, err := netip.ParseAddr(host); err != nil && strings.Contains(host, ":") {
 			bad("--%s is %q; %q is no IPv6 address", flag, value, host)
 		}
-		return host
+		return host, len(faults) == before
 	}
 	// What is listened on may be every address; what others are told must be one.
 	reachable := func(flag, value, advertised, advertise string) {
-		host := address(flag, value)
+		host, ok := address(flag, value)
 		switch {
 		case advertise != "":
 			address(advertised, advertise)
-		case host == "" || net.ParseIP(host).IsUnspecified():
+		case ok && (host == "" || net.ParseIP(host).IsUnspecified()):
 			bad("--%s %s says no address that others could reach: give --%s too", flag, value, advertised)
 		}
 	}
@@ -140,7 +155,11 @@ func (f *nodeFlags) complete() error {
 	if f.keepModels < 0 {
 		bad("--keep-models is %d; it must be a number of rounds, or 0 for all", f.keepModels)
 	}
-	f.dataDir = filepath.Clean(f.dataDir)
+	if f.dataDir == "" {
+		bad("--data-dir is not given; it is the folder for the log and the models")
+	} else {
+		f.dataDir = filepath.Clean(f.dataDir)
+	}
 	return errors.Join(faults...)
 }
 
@@ -187,23 +206,32 @@ func readSecret(path string) ([]byte, error) {
 
 // newPeer makes the peer that runNode runs.
 func newPeer(f nodeFlags, log zerolog.Logger, registry *prometheus.Registry) (nodePeer, error) {
+	cfg, err := f.config(log, registry)
+	if err != nil {
+		return nil, err
+	}
+	return mesh.New(cfg)
+}
+
+// config is what the peer is told of the flags.
+func (f *nodeFlags) config(log zerolog.Logger, registry *prometheus.Registry) (mesh.Config, error) {
 	cfg := mesh.DefaultConfig()
 	cfg.Name, cfg.Mesh, cfg.API, cfg.DataDir = f.name, f.mesh, f.advertiseAPI, f.dataDir
 	cfg.Gossip, cfg.AdvertiseGossip, cfg.Join = f.gossip, f.advertiseGossip, f.join
 	cfg.Logger, cfg.Registerer, cfg.KeepModels = log, registry, f.keepModels
 	if err := cfg.Fsync.UnmarshalText([]byte(f.fsync)); err != nil {
-		return nil, &usageError{err}
+		return cfg, &usageError{err}
 	}
 	var err error
 	if cfg.Secret, err = readSecret(f.secretFile); err != nil {
-		return nil, err
+		return cfg, err
 	}
 	if cfg.MaxDisk, err = parseSize(f.maxDisk); err != nil {
-		return nil, &usageError{err}
+		return cfg, &usageError{err}
 	}
 	if cfg.CompactAfter, err = parseSize(f.compactAfter); err != nil {
-		return nil, &usageError{err}
+		return cfg, &usageError{err}
 	}
 	cfg.KeepRounds = f.keepRounds
-	return mesh.New(cfg)
+	return cfg, nil
 }

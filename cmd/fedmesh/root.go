@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,8 @@ type app struct {
 	out, err io.Writer
 	terminal bool // err is a terminal: progress bars are welcome
 	lookup   func(name string) (string, bool)
+
+	settings *settings // of the command that runs
 }
 
 // run executes one command line and returns its exit code.
@@ -54,7 +57,13 @@ flag wins over the environment, the environment over the default.
 		newForget(a),
 		newVersion(a),
 	)
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd, a.lookup) }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		a.settings = settle(cmd, a.lookup)
+		if check := cmd.Flags().Lookup(checkFlag); check != nil && check.Value.String() == "true" {
+			return nil // it reports the faults with those it finds
+		}
+		return errors.Join(a.settings.faults...)
+	}
 	prepare(root)
 	return root
 }
