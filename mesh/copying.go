@@ -33,7 +33,7 @@ type copying struct {
 	want       model.Digest // of the own copy, once that is whole
 	copied     []target
 	failed     []error
-	gone       map[ledger.LogID]bool // nobody listens there: dead, even if gossip has not noticed
+	gone       map[ledger.LogID]bool // they hold nothing new, even if gossip takes them for alive: nobody listens there, or they are being stopped
 	claimed    map[ledger.LogID]bool // they have said that they hold it: it is enough that they show it
 }
 
@@ -189,7 +189,7 @@ func (c *copying) note(r copyResult) {
 		return
 	}
 	c.failed = append(c.failed, r.err)
-	if errors.Is(r.err, errGone) {
+	if takesNothing(r.err) {
 		c.gone[r.to.log] = true
 	}
 }

@@ -51,6 +51,7 @@ type Peer struct {
 	joined     bool   // settleIn is done: entries may be appended
 	broken     error  // why this peer must not take part any more
 	leaving    bool
+	draining   bool                              // Drain was called
 	members    map[ledger.LogID]member           // as gossip sees them now, this peer excluded
 	refused    map[ledger.LogID]time.Time        // until when those are taken for dead whose machine refused a connection
 	heard      map[ledger.LogID]time.Time        // until when those are taken for alive who called though gossip takes them for dead
@@ -126,9 +127,13 @@ func (p *Peer) Close() error {
 	p.closed.Do(func() {
 		p.cancel()
 		p.mu.Lock()
-		g := p.gossip
+		g, draining := p.gossip, p.draining
 		p.mu.Unlock()
-		if g != nil {
+		switch {
+		case g == nil:
+		case draining:
+			err = g.Stop(farewellTime)
+		default:
 			err = g.Close()
 		}
 		p.uploads.Close()
@@ -168,6 +173,8 @@ func (p *Peer) ready() error {
 		return p.broken
 	case p.leaving:
 		return errors.New("this peer is leaving the mesh")
+	case p.draining:
+		return stopping()
 	case !p.synced:
 		return errors.New("this peer has not yet exchanged its knowledge with the others")
 	}

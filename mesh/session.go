@@ -3,7 +3,6 @@ package mesh
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -225,7 +224,7 @@ func (p *Peer) spreadSession(ctx context.Context, key ledger.SessionKey, copies 
 		}
 		resp, err := p.call(ctx, http.MethodPost, t, "sessions/"+key.String(), bytes.NewReader(nil), nil)
 		if err != nil {
-			if !errors.Is(err, errGone) {
+			if !takesNothing(err) {
 				failed = err
 			}
 			continue

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,10 +16,10 @@ import (
 	"github.com/fedmesh/fedmesh/mesh/api"
 )
 
-// How long a stopping peer waits for requests under way, and then for its own parts.
+// How long a stopping peer waits for requests under way, and then for its own parts: together less than the 30 s after which Kubernetes kills.
 const (
-	drainTimeout = 10 * time.Second
-	closeTimeout = 20 * time.Second
+	drainTimeout = 15 * time.Second
+	closeTimeout = 10 * time.Second
 )
 
 // A nodePeer is what runNode needs of a peer.
@@ -30,6 +31,8 @@ type nodePeer interface {
 	Start(ctx context.Context) error
 	// Left is closed once the peer has left the mesh for good.
 	Left() <-chan struct{}
+	// Drain has it take nothing new, and others told when it is closed.
+	Drain()
 	// Close ends it.
 	Close() error
 }
@@ -59,7 +62,8 @@ func runNode(ctx context.Context, f nodeFlags, log zerolog.Logger,
 	mux := http.NewServeMux()
 	mux.Handle("/v1/peer/", peer.PeerHandler())
 	mux.Handle("/", server)
-	hs := server.HTTPServer(mux)
+	gate := newGate(mux)
+	hs := server.HTTPServer(gate)
 
 	// Serving starts before the peer does: others fetch from it while it catches up.
 	served := serveHTTP(hs, ln)
@@ -77,7 +81,7 @@ func runNode(ctx context.Context, f nodeFlags, log zerolog.Logger,
 	} else if ctx.Err() != nil {
 		err = nil // stopped while it was starting
 	}
-	return errors.Join(err, stopNode(hs, peer, log))
+	return errors.Join(err, stopNode(server, hs, gate, peer, log))
 }
 
 // serveHTTP serves until shut down; what it stops for otherwise is sent.
@@ -91,21 +95,84 @@ func serveHTTP(hs *http.Server, ln net.Listener) <-chan error {
 	return failed
 }
 
-// stopNode lets requests under way finish, then closes the peer. It may be called with the
-// run's context ended, so it has bounds of its own.
-func stopNode(hs *http.Server, peer nodePeer, log zerolog.Logger) error {
+// stopNode stops a peer that may come back. At once it takes no more updates: /readyz and new pushes are answered with 503 and their connections closed, so
+// that clients go to another peer. It is still there for what was under way, then closes its port, then the peer. It may be called with the run's context
+// ended, so it has bounds of its own.
+func stopNode(server *api.Server, hs *http.Server, gate *gate, peer nodePeer, log zerolog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
+	peer.Drain()
+	server.Close() // who only waits for news is told to ask another
+	hs.SetKeepAlivesEnabled(false)
+	select {
+	case <-gate.shut():
+	case <-ctx.Done():
+	}
 	if err := hs.Shutdown(ctx); err != nil {
-		log.Warn().Err(err).Msg("requests under way were cut off")
+		log.Warn().Err(err).Dur("after", drainTimeout).Msg("requests under way were cut off")
 		hs.Close()
 	}
 	closed := make(chan error, 1)
 	go func() { closed <- peer.Close() }()
 	select {
 	case err := <-closed:
+		if err == nil {
+			log.Info().Msg("stopped")
+		}
 		return err
 	case <-time.After(closeTimeout):
 		return fmt.Errorf("the peer did not stop within %v", closeTimeout)
 	}
+}
+
+// A gate counts the requests under way.
+type gate struct {
+	next http.Handler
+
+	mu      sync.Mutex
+	under   int
+	closing bool
+	idle    chan struct{} // closed once those are done that came before shut
+}
+
+func newGate(next http.Handler) *gate { return &gate{next: next, idle: make(chan struct{})} }
+
+// ServeHTTP implements http.Handler.
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !g.enter() {
+		g.next.ServeHTTP(w, r) // it may be refused further on, and is not waited for here
+		return
+	}
+	defer g.leave()
+	g.next.ServeHTTP(w, r)
+}
+
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing {
+		return false
+	}
+	g.under++
+	return true
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.under--
+	if g.closing && g.under == 0 {
+		close(g.idle)
+	}
+}
+
+// shut returns a channel that is closed once the requests that came until now are answered. It is called once.
+func (g *gate) shut() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closing = true
+	if g.under == 0 {
+		close(g.idle)
+	}
+	return g.idle
 }

@@ -17,12 +17,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
 )
 
 // A nodeFake is a fake peer with a life.
 type nodeFake struct {
 	*peer
 	started, closed atomic.Bool
+	draining        atomic.Bool
 	startErr        error
 	hang            chan struct{} // Close waits for it
 	left            chan struct{}
@@ -38,6 +41,15 @@ func (n *nodeFake) Start(context.Context) error {
 }
 
 func (n *nodeFake) Left() <-chan struct{} { return n.left }
+
+func (n *nodeFake) Drain() { n.draining.Store(true) }
+
+func (n *nodeFake) Ready() error {
+	if n.draining.Load() {
+		return errors.New("stopping")
+	}
+	return nil
+}
 
 func (n *nodeFake) Close() error {
 	n.closed.Store(true)
@@ -154,7 +166,7 @@ func TestStopIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &nodeFake{hang: make(chan struct{})}
 		begin := time.Now()
-		err := stopNode(&http.Server{}, fake, zerolog.Nop())
+		err := stopNode(api.NewServer(fake, api.ServerOptions{}), &http.Server{}, newGate(nil), fake, zerolog.Nop())
 		if err == nil || time.Since(begin) != closeTimeout {
 			t.Errorf("after %v: %v", time.Since(begin), err)
 		}
