@@ -66,6 +66,7 @@ type runner struct {
 	polls   *http.Client
 	session string
 	base    string // digest of the newest model
+	number  uint64 // its round
 }
 
 // run starts peers, has so many rounds pushed to them, and says what that took.
@@ -92,7 +93,13 @@ func run(ctx context.Context, c config, binary string, l *load.Load, s shape, ro
 			err = errors.Join(err, os.RemoveAll(dir)) // else somebody will want to look
 		}
 	}()
-	if err := x.start(ctx, c, binary, dir, onWire); err != nil {
+	if err := x.prepare(c, binary, dir, onWire); err != nil {
+		return r, err
+	}
+	if err := x.start(ctx); err != nil {
+		return r, err
+	}
+	if err := x.open(ctx); err != nil {
 		return r, err
 	}
 	idle, err := x.used()
@@ -114,7 +121,7 @@ func run(ctx context.Context, c config, binary string, l *load.Load, s shape, ro
 			return r, fmt.Errorf("overhead: round %d: %w", n, err)
 		}
 	}
-	if err := x.settle(ctx, rounds); err != nil {
+	if err := x.settle(ctx); err != nil {
 		return r, err
 	}
 	after, err := x.used()
@@ -129,10 +136,9 @@ func run(ctx context.Context, c config, binary string, l *load.Load, s shape, ro
 	return r, x.compare(ctx)
 }
 
-// start starts the peers and opens the session.
-func (x *runner) start(ctx context.Context, c config, binary, dir string, onWire bool) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+// prepare makes what the peers need, and clients for the combiners. It starts
+// nothing.
+func (x *runner) prepare(c config, binary, dir string, onWire bool) (err error) {
 	o := process.Options{Binary: binary, N: x.shape.peers, Dir: filepath.Join(dir, "data"), Mesh: "overhead"}
 	clientOptions := api.ClientOptions{Rand: rand.NewPCG(c.seed, 1)}
 	if onWire {
@@ -152,11 +158,8 @@ func (x *runner) start(ctx context.Context, c config, binary, dir string, onWire
 	if x.cluster, err = process.NewCluster(o); err != nil {
 		return err
 	}
-	if err := x.cluster.Start(ctx); err != nil {
-		return err
-	}
-	urls := x.cluster.URLs()
 	for i := range updates {
+		urls := x.cluster.URLs()
 		k := i % len(urls)
 		client, err := api.NewClient(append(append([]string{}, urls[k:]...), urls[:k]...), clientOptions)
 		if err != nil {
@@ -164,21 +167,47 @@ func (x *runner) start(ctx context.Context, c config, binary, dir string, onWire
 		}
 		x.clients = append(x.clients, client)
 	}
+	return nil
+}
+
+// start starts the peers.
+func (x *runner) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return x.cluster.Start(ctx)
+}
+
+// create opens the session, or takes the one that is open.
+func (x *runner) create(ctx context.Context) (api.SessionInfo, error) {
 	cfg := api.DefaultSessionConfig()
-	cfg.TargetCombiners, cfg.Copies, cfg.RoundTimeout = updates, x.shape.copies, api.Duration(patience)
+	cfg.TargetCombiners, cfg.MinCombiners = updates, updates
+	cfg.Copies, cfg.RoundTimeout = x.shape.copies, api.Duration(patience)
 	info, _, err := x.clients[0].CreateSession(ctx, "overhead", cfg, api.Bytes(x.load.Seed))
+	return info, err
+}
+
+// open opens the session and waits until all peers have a say in the round that is
+// open, and have its base. A peer that the one asked had not heard of is no founder:
+// the others close a round without content for it.
+func (x *runner) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	info, err := x.create(ctx)
 	if err != nil {
 		return err
 	}
 	x.session, x.base = info.Key, info.Seed
 	return x.everywhere(ctx, func(ctx context.Context, one *api.Client) error {
 		got, err := one.Session(ctx, x.session)
-		if err == nil && len(got.Members) < x.shape.peers {
-			err = fmt.Errorf("%d of %d members", len(got.Members), x.shape.peers)
+		switch {
+		case err != nil:
+			return err
+		case len(got.Members) < x.shape.peers:
+			return fmt.Errorf("%d of %d members", len(got.Members), x.shape.peers)
+		case got.ModelRound+1 != got.Round:
+			return fmt.Errorf("round %d is open, the model is of round %d", got.Round, got.ModelRound)
 		}
-		if err == nil {
-			_, err = one.Head(ctx, x.session, api.PullOptions{})
-		}
+		_, err = one.Head(ctx, x.session, api.PullOptions{})
 		return err
 	})
 }
@@ -223,49 +252,72 @@ func (x *runner) round(ctx context.Context, n int) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return x.serve(ctx, n)
+	return x.serve(ctx)
 }
 
-// serve waits until every peer serves the model of a round, by a long poll each,
-// which takes nothing from what is measured.
-func (x *runner) serve(ctx context.Context, n int) error {
+// serve waits until every peer serves a newer model, by a long poll each, which
+// takes nothing from what is measured.
+func (x *runner) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	digests := make([]string, x.shape.peers)
+	got := make([]served, x.shape.peers)
 	for i, p := range x.cluster.Peers() {
-		url := fmt.Sprintf("%s/v1/sessions/%s/model?wait=10s&after=%d", p.URL, x.session, n-1)
-		g.Go(func() error {
-			for ctx.Err() == nil {
-				req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
-				if err != nil {
-					return err
-				}
-				resp, err := x.polls.Do(req)
-				if err != nil {
-					return fmt.Errorf("overhead: %w", err)
-				}
-				_ = resp.Body.Close()
-				if resp.StatusCode == http.StatusOK && resp.Header.Get("Fedmesh-Round") == strconv.Itoa(n) {
-					digests[i] = strings.Trim(resp.Header.Get("ETag"), `"`)
-					return nil
-				}
+		g.Go(func() (err error) {
+			if got[i], err = x.poll(ctx, p.URL); err != nil {
+				err = fmt.Errorf("overhead: %s: %w", p.Name, err)
 			}
-			return ctx.Err()
+			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	x.base = digests[0]
-	return nil
+	for i, s := range got {
+		if s != got[0] {
+			return fmt.Errorf("overhead: %s serves %.8s of round %s, %s %.8s of round %s",
+				x.cluster.Names()[0], got[0].digest, got[0].round, x.cluster.Names()[i], s.digest, s.round)
+		}
+	}
+	x.base = got[0].digest
+	var err error
+	x.number, err = strconv.ParseUint(got[0].round, 10, 64)
+	return err
+}
+
+// served is a model as a peer names it.
+type served struct{ digest, round string }
+
+// poll asks a peer for a model of a later round until there is one, whichever
+// round that is: those without content have a number too.
+func (x *runner) poll(ctx context.Context, peer string) (served, error) {
+	url := fmt.Sprintf("%s/v1/sessions/%s/model?wait=10s&after=%d", peer, x.session, x.number)
+	last := "none"
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
+		if err != nil {
+			return served{}, err
+		}
+		resp, err := x.polls.Do(req)
+		if err != nil {
+			return served{}, fmt.Errorf("%w; the answer before was %s", err, last)
+		}
+		_ = resp.Body.Close()
+		switch last = resp.Status; resp.StatusCode {
+		case http.StatusOK:
+			return served{digest: strings.Trim(resp.Header.Get("ETag"), `"`), round: resp.Header.Get("Fedmesh-Round")}, nil
+		case http.StatusNoContent:
+		default: // a peer that stood still catches up first
+			pause(ctx, 20*time.Millisecond)
+		}
+	}
 }
 
 // settle waits until the last round is final everywhere: what a peer puts off is
 // part of what it takes.
-func (x *runner) settle(ctx context.Context, rounds int) error {
+func (x *runner) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return x.everywhere(ctx, func(ctx context.Context, one *api.Client) error {
-		r, err := one.Round(ctx, x.session, uint64(rounds))
+		r, err := one.Round(ctx, x.session, x.number)
 		if err == nil && r.State != api.RoundFinal {
 			err = fmt.Errorf("the last round is %s", r.State)
 		}
