@@ -43,6 +43,9 @@ type Config struct {
 	Join []string
 	// Meta is what others see of this member, at most MaxMeta bytes.
 	Meta []byte
+	// Keyring encrypts and authenticates all that is sent, and refuses what is not encrypted. Nil: nothing is encrypted. Members with and without
+	// do not talk to each other.
+	Keyring *Keyring
 	// Transport replaces real sockets when it is not nil. Gossip shuts it down.
 	Transport memberlist.Transport
 

@@ -30,7 +30,8 @@
 //	inbound   full       Handler too slow
 //	datagram  full, gone, failed
 //	stream    full       peer too slow; also gone, failed, closed; malformed came in
-//	packet    malformed  came in, and no member sends such
+//	packet    malformed  came in, and no member sends such; of streams too
+//	          plain, encrypted, unauthentic, replayed: see Trust; of streams too
 //	gossip    full       this member is alone, or broadcasts too much
 //	send      too_large, gone, closed: refused at once
 //	state     too_large  LocalState beyond MaxMessage
@@ -59,14 +60,28 @@
 //
 // # Trust
 //
-// Nothing is encrypted or authenticated; Config.Mesh keeps accidents apart, not
-// attackers. Sizes, counts and rates are bounded whoever sends. Use a network
-// that only members reach.
+// Without Config.Keyring nothing is encrypted or authenticated; Config.Mesh keeps
+// accidents apart, not attackers. Sizes, counts and rates are bounded whoever
+// sends. Use a network that only members reach.
+//
+// With a Keyring each packet and stream is encrypted with AES-GCM, in memberlist's
+// format, and what no key of the ring has encrypted is dropped before anything
+// decodes it. A message that arrives a second time is dropped too, as long as no
+// more than 65,536 others came in between and the member has not restarted;
+// beyond that it counts as a duplicate, which members must bear anyway. What one
+// member was sent, another may be sent. All keys are worth the same and so are
+// all who have one: a member cannot be told from another by its key. The mesh's
+// name, who talks to whom, when and how much stays visible.
+//
+// Keys are exchanged without a break in three steps, each at all members before
+// the next: Install the new one, Use it, Remove the old one. Members with keys,
+// without, and with others do not merge, and their logs say why.
 //
 // # Wire format
 //
 // A message is memberlist's user message with one byte before it: 1 a message of
 // the Handler's, 2 the name of a member that leaves, 3 eight random bytes and
 // another of these, which whoever sees those bytes for the first time passes on.
-// Others are ignored. States are carried as they are.
+// Others are ignored. States are carried as they are. Around that, with keys, come
+// memberlist's version 1 of encryption and the label, which is authenticated.
 package gossip

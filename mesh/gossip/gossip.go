@@ -101,6 +101,9 @@ func New(cfg Config, h Handler) (*Gossip, error) {
 		dirty: make(chan struct{}, 1), returned: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
+	if cfg.Keyring != nil {
+		g.small = min(g.small, packetSize-2-(2+len(cfg.Mesh))-2-1-relayHeader-1-sealOverhead-5) // 5 for the checksum
+	}
 	g.relay = newRelay(g.members.numAlive, cfg.QueuedBroadcasts, g.small, m)
 	meta := bytes.Clone(cfg.Meta)
 	g.meta.Store(&meta)
@@ -183,7 +186,10 @@ func (g *Gossip) prepare(ctx context.Context) (*memberlist.Config, *transport, e
 		mc.BindPort = nt.GetAutoBindPort()
 		mc.AdvertisePort = mc.BindPort
 	}
-	tr := newTransport(inner, g.cfg.StreamTimeout, g.metrics)
+	if g.cfg.Keyring != nil {
+		mc.Keyring = g.cfg.Keyring.ring
+	}
+	tr := newTransport(inner, g.cfg.StreamTimeout, g.metrics, newGate(g.cfg.Keyring, g.cfg.Mesh, g.metrics, g.log))
 	mc.Transport = tr
 	if g.cfg.Transport == nil && g.cfg.Advertise != "" {
 		host, port, err := splitAddr(g.cfg.Advertise)
@@ -360,3 +366,6 @@ func (g *Gossip) Close() error {
 	}
 	return nil
 }
+
+// Keyring returns the keys in use, nil when nothing is encrypted.
+func (g *Gossip) Keyring() *Keyring { return g.cfg.Keyring }

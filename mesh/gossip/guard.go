@@ -159,6 +159,10 @@ func (g *streamGuard) feed(b byte) error {
 
 func (g *streamGuard) begin(kind byte) error {
 	switch kind {
+	case typeSealed:
+		// Without keys memberlist reads no more than this, and answers that it cannot read it.
+		g.kind, g.stage = kind, stageRaw
+		return nil
 	case typePing, 2, typePushPull, typeUser, typeError:
 		g.kind, g.stage, g.objects, g.header = kind, stageObjects, 1, true
 		return nil

@@ -30,6 +30,7 @@ type transport struct {
 	timeout time.Duration
 	dial    func(ctx context.Context, a memberlist.Address) (net.Conn, error)
 	metrics *metrics
+	gate    *gate
 	packets chan *memberlist.Packet
 	streams chan net.Conn
 	ctx     context.Context // ends at shutdown; memberlist's interface passes none
@@ -46,11 +47,12 @@ type transport struct {
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
-func newTransport(inner memberlist.Transport, timeout time.Duration, m *metrics) *transport {
+func newTransport(inner memberlist.Transport, timeout time.Duration, m *metrics, g *gate) *transport {
 	t := &transport{
 		Transport: inner,
 		timeout:   timeout,
 		metrics:   m,
+		gate:      g,
 		packets:   make(chan *memberlist.Packet),
 		streams:   make(chan net.Conn),
 		stopping:  make(chan struct{}),
@@ -107,8 +109,7 @@ func (t *transport) receive() {
 	for {
 		select {
 		case p := <-t.Transport.PacketCh():
-			if checkPacket(p.Buf) != nil {
-				t.metrics.drop("packet", "malformed", 1)
+			if !t.gate.packet(p.Buf, p.From) {
 				continue
 			}
 			select {
@@ -202,18 +203,52 @@ type trackedConn struct {
 	net.Conn
 	t         *transport
 	direction int
-	guard     streamGuard
+	guard     streamGuard // without keys
+	told      bool        // that it is encrypted, and this member has no keys
+
+	opened bool   // with keys: the message was read
+	rest   []byte // of it
+	end    error  // after it
 }
 
-// Read implements net.Conn. Only memberlist's one reader uses the guard.
+// Read implements net.Conn. Only memberlist's one reader uses the guard and what was opened.
 func (c *trackedConn) Read(b []byte) (int, error) {
+	if c.t.gate.keys != nil {
+		return c.readSealed(b)
+	}
 	n, err := c.Conn.Read(b)
 	if bad := c.guard.scan(b[:n]); bad != nil {
-		c.t.metrics.drop("stream", "malformed", 1)
+		c.t.metrics.drop("stream", reasonMalformed, 1)
 		_ = c.Close()
 		return 0, bad
 	}
+	if c.guard.kind == typeSealed && !c.told {
+		c.told = true
+		c.t.gate.refuse("stream", reasonSealed, c.RemoteAddr())
+	}
 	return n, err
+}
+
+// readSealed reads the stream's one message as a whole before memberlist sees any of it.
+func (c *trackedConn) readSealed(b []byte) (int, error) {
+	if !c.opened {
+		c.opened = true
+		var reason string
+		if c.rest, reason, c.end = c.t.gate.stream(c.Conn, c.direction == 1); reason != "" {
+			c.t.gate.refuse("stream", reason, c.RemoteAddr())
+			if reason != reasonPlain {
+				_ = c.Close()
+			}
+		}
+	}
+	if len(c.rest) == 0 {
+		return 0, c.end
+	}
+	n := copy(b, c.rest)
+	if c.rest = c.rest[n:]; len(c.rest) == 0 {
+		c.rest = nil
+	}
+	return n, nil
 }
 
 // Write implements net.Conn. A failed write closes the stream: memberlist forgets
