@@ -130,6 +130,7 @@ func (p *Peer) OpenSession(ctx context.Context, name string, cfg api.SessionConf
 		return none, false, err
 	}
 	defer release()
+	p.meet(ctx)
 	config := toConfig(cfg)
 	created := false
 	var key ledger.SessionKey
