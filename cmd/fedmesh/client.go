@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,9 @@ func (f *clientFlags) call(cmd *cobra.Command, fn func(ctx context.Context, c *a
 		defer cancel()
 	}
 	if err := fn(ctx, c); err != nil {
+		if f.timeout > 0 && ended(ctx) {
+			err = &timeoutError{fmt.Errorf("gave up after %v: %w", f.timeout, err)}
+		}
 		return &remoteError{err}
 	}
 	return nil

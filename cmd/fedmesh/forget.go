@@ -79,7 +79,7 @@ func (a *app) awaitForgotten(ctx context.Context, c *api.Client, f api.Forgettin
 	if len(f.WaitingFor) > 0 {
 		who = "waiting for " + strings.Join(f.WaitingFor, ", ")
 	}
-	return f, hint(fmt.Errorf("not forgotten after %v: %s; %s", wait, strings.Join(f.Peers, ", "), who),
+	return f, hint(&timeoutError{fmt.Errorf("not forgotten after %v: %s; %s", wait, strings.Join(f.Peers, ", "), who)},
 		"the proposal stands and takes effect by itself once all have agreed: see that they run, and fedmesh members shows how far it is")
 }
 

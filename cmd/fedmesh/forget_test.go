@@ -31,7 +31,7 @@ func TestForget(t *testing.T) {
 		{Name: "c", Log: "cc", State: api.PeerForgetting, WaitingFor: []string{"b"}},
 	}}
 	r := sh.run(t, "forget", "c", "--wait", "500ms")
-	if r.code != exitUnavailable || r.out != "" {
+	if r.code != exitTimeout || r.out != "" {
 		t.Errorf("exit code %d: %q", r.code, r.out)
 	}
 	for _, want := range []string{

@@ -85,7 +85,7 @@ same peer or, when that has died, at the one that it was streaming to. At most
 // repeatable says how to push again after nobody answered. An attempt may have got through all
 // the same, so base and id must be those of the first time: by the second, "latest" may be another.
 func repeatable(err error, o api.PushOptions) error {
-	if exitCode(&ranError{err}) != exitUnavailable || len(o.Base) != 2*len(model.Digest{}) {
+	if code := exitCode(&ranError{err}); code != exitUnavailable && code != exitTimeout || len(o.Base) != 2*len(model.Digest{}) {
 		return err
 	}
 	flags := "--base " + o.Base

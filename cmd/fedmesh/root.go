@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // app is what a command needs from the process around it.
@@ -34,10 +36,10 @@ func newRoot(a *app) *cobra.Command {
 accept partial aggregates, and all of them compute the same global model.
 
 Every flag can be given in the environment: --data-dir is FEDMESH_DATA_DIR. A
-flag wins over the environment, the environment over the default.
-
-` + exitCodes,
-		Args:          cobra.NoArgs,
+flag wins over the environment, the environment over the default; fedmesh node
+takes them from a file, too. fedmesh help exit-codes and fedmesh help output say
+what scripts may rely on.`,
+		Args:          noSuchCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -56,6 +58,8 @@ flag wins over the environment, the environment over the default.
 		newLeave(a),
 		newForget(a),
 		newVersion(a),
+		newExitCodes(),
+		newOutputTopic(),
 	)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		a.settings = settle(cmd, a.lookup)
@@ -64,8 +68,31 @@ flag wins over the environment, the environment over the default.
 		}
 		return errors.Join(a.settings.faults...)
 	}
+	root.SetFlagErrorFunc(noSuchFlag)
 	prepare(root)
 	return root
+}
+
+// noSuchCommand refuses a word where a command of the group was meant, and names the nearest.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var known []string
+	for _, c := range cmd.Commands() {
+		known = append(known, c.Name())
+	}
+	return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), didYouMean(args[0], known))
+}
+
+// noSuchFlag adds the nearest flag to the error about one that is not there.
+func noSuchFlag(cmd *cobra.Command, err error) error {
+	if missing, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, "--"+f.Name) })
+		return fmt.Errorf("%w%s", err, didYouMean("--"+missing.GetSpecifiedName(), known))
+	}
+	return err
 }
 
 // prepare names each flag's variable in its help, and marks the errors of
@@ -91,7 +118,7 @@ func group(use, short string, cmds ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   use,
 		Short: short,
-		Args:  cobra.NoArgs,
+		Args:  noSuchCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(cmds...)
