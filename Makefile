@@ -15,7 +15,7 @@ RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 NESTED := $(patsubst %/go.mod,%,$(wildcard */go.mod */*/go.mod))
 
 # What needs wall-clock time of its own runs apart, without -race.
-PROCESS := TestMeshUnderKills
+PROCESS := (TestMeshUnderKills|TestRollingRestart)
 
 SEED     ?= 1
 N        ?= 2000
