@@ -108,7 +108,7 @@ func (c *Client) Settle(ctx context.Context, session string, o PushOptions) (Pus
 	var round uint64
 	switch {
 	case o.Base == "latest":
-		info, err := c.Session(ctx, session)
+		info, err := c.withModel(ctx, session)
 		if err != nil {
 			return o, fmt.Errorf("resolving the base: %w", err)
 		}
@@ -133,6 +133,20 @@ func (c *Client) Settle(ctx context.Context, session string, o PushOptions) (Pus
 		o.ID = DefaultID(round, base)
 	}
 	return o, nil
+}
+
+// withModel describes a session as a peer sees it that has its model: one that has only just heard of the session may not yet.
+func (c *Client) withModel(ctx context.Context, session string) (SessionInfo, error) {
+	var info SessionInfo
+	err := c.try(ctx, "get session "+session, c.opts.Passes, func(ctx context.Context, peer string) error {
+		info = SessionInfo{}
+		_, err := c.ask(ctx, peer, call{method: http.MethodGet, path: sessionPath(session)}, &info)
+		if err == nil && info.Model == "" {
+			err = Unavailable("this peer does not hold the session's model yet", 0)
+		}
+		return err
+	})
+	return info, err
 }
 
 // DefaultID is the id of an update that was given none: its base's round and the first 16 hex digits of its base.
