@@ -37,11 +37,12 @@ func (p *Peer) start(w ledger.Work) (again time.Duration) {
 			time.AfterFunc(retryWorkIn, p.wake)
 		} else {
 			st.turn.moved()
+			p.said.over(lacking(w.Session))
 		}
 		p.notify()
 		p.mu.Unlock()
 		if err != nil && p.ctx.Err() == nil {
-			p.log.Warn().Err(err).Stringer("session", w.Session).Uint64("round", w.Round.Number).Msg("a model could not be had; trying again")
+			p.lacks(w, err)
 		}
 		p.wake()
 	})
@@ -51,10 +52,10 @@ func (p *Peer) start(w ledger.Work) (again time.Duration) {
 // work takes or computes the model that a session needs next. A later model that others have saves computing this one, as does this
 // one when it is among several in a row.
 func (p *Peer) work(ctx context.Context, w ledger.Work, takes [][]target, inARow bool) error {
-	began := time.Now()
 	later := len(w.Takes) > 0 && (inARow || w.Takes[0].Round > w.Round.Number || w.Round.Number == 0)
 	if later {
 		if err := p.fetchResult(ctx, w.Takes[0].Result, takes[0]); err == nil || w.Round.Number == 0 {
+			p.countTaken(w, err)
 			return err
 		}
 	}
@@ -63,12 +64,13 @@ func (p *Peer) work(ctx context.Context, w ledger.Work, takes [][]target, inARow
 	}
 	missing, err := p.compute(ctx, w)
 	if err == nil {
-		p.metrics.compute.Observe(time.Since(began).Seconds())
+		p.metrics.rounds.WithLabelValues("computed").Inc()
 		p.miss(w, nil)
 		return nil
 	}
 	if !later && len(w.Takes) > 0 {
 		if p.fetchResult(ctx, w.Takes[0].Result, takes[0]) == nil {
+			p.countTaken(w, nil)
 			return nil
 		}
 	}
@@ -116,17 +118,22 @@ func (p *Peer) compute(ctx context.Context, w ledger.Work) (missing []ledger.Key
 	}
 	p.mu.Lock()
 	p.replica.Computed(w.Round.Inputs, res, false)
+	p.noteComputed(w.Session, w.Round.Number)
+	name := p.nameOfSession(w.Session)
 	p.mu.Unlock()
 	p.wake()
-	p.log.Debug().Uint64("round", w.Round.Number).Int("updates", len(in.content)).Int("sums", len(in.sums)).
-		Dur("gathered", gathered.Sub(began)).Dur("computed", time.Since(gathered)).Msg("a round was computed")
+	took := time.Since(gathered)
+	p.metrics.round.WithLabelValues("gather").Observe(gathered.Sub(began).Seconds())
+	p.metrics.round.WithLabelValues("compute").Observe(took.Seconds())
+	p.log.Debug().Str("session", name).Uint64("round", w.Round.Number).Stringer("model", res.Model).Int("updates", len(in.content)).Int("sums", len(in.sums)).
+		Dur("gathered", gathered.Sub(began)).Dur("took", took).Msg("a round was computed")
 	// The model is served from now on; the word for it waits for the disk.
 	unpinAll := p.pin(append(blobsOf(w), res.Model, res.State)...)
 	p.wg.Go(func() {
 		defer unpinAll()
 		if err := p.syncAll(ctx, blobsOf(w)); err != nil {
 			if ctx.Err() == nil {
-				p.log.Error().Err(err).Uint64("round", w.Round.Number).Msg("what a round was computed from could not be made durable")
+				p.log.Error().Err(err).Str("session", name).Uint64("round", w.Round.Number).Msg("what a round was computed from could not be made durable")
 			}
 			return
 		}

@@ -57,6 +57,7 @@ type Config struct {
 	Probe     time.Duration                                                     // how often gossip probes another peer; 0: its default
 	FS        store.FS                                                          // replaces the operating system's files; nil: them
 
+	Version    string // of the program, for metrics and logs
 	Logger     zerolog.Logger
 	Registerer prometheus.Registerer // nil keeps no metrics
 }

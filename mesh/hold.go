@@ -241,14 +241,15 @@ func (p *Peer) serveHold(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	o.Session = s.Key()
+	began := time.Now()
 	var u *ledger.UpdateHeld
 	if o.Upload == "" {
 		u, err = p.takeCopy(r.Context(), o, r.Body)
 	} else {
 		u, err = p.takeUpload(r, o)
 	}
+	p.tellCopy(r, s, o, u, time.Since(began), err)
 	if err != nil {
-		p.log.Debug().Err(err).Str("combiner", o.Combiner).Msg("a copy was refused")
 		if fault := api.ModelFault(err); fault != nil {
 			err = fault // with the status of the public interface, so that the sender sees why
 		}

@@ -134,6 +134,7 @@ func (p *Peer) publish(ctx context.Context, pos uint64, es []*ledger.Entry) erro
 	for _, e := range es {
 		p.own = max(p.own, e.Seq)
 	}
+	p.timeWords(es)
 	p.mu.Unlock()
 	if g != nil {
 		for _, e := range es {

@@ -39,6 +39,7 @@ func (p *Peer) stalled(d time.Duration) {
 	p.synced = false
 	p.replica.SetSynced(false)
 	p.mu.Unlock()
+	p.metrics.stalls.Inc()
 	p.log.Warn().Dur("late", d).Msg("this peer stood still; it catches up before it goes on")
 	p.hasten()
 }

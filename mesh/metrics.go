@@ -1,15 +1,20 @@
 package mesh
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the peer's own; gossip and the API server have theirs.
+// metrics are the peer's own; gossip and the API server have theirs. What is read off the ledger when metrics are asked for is in
+// metrics_figures.go. METRICS.md lists them all.
 type metrics struct {
 	registry   prometheus.Registerer
 	collectors []prometheus.Collector
 
 	updates     *prometheus.CounterVec
+	rounds      *prometheus.CounterVec
 	sums        *prometheus.CounterVec
 	snapshots   *prometheus.CounterVec
 	compactions prometheus.Counter
@@ -18,55 +23,88 @@ type metrics struct {
 	forks       prometheus.Counter
 	repaired    prometheus.Counter
 	damaged     prometheus.Counter
+	stalls      prometheus.Counter
 	bytesIn     prometheus.Counter
-	compute     prometheus.Histogram
+	received    *prometheus.CounterVec
+	sent        *prometheus.CounterVec
+	calls       *prometheus.CounterVec
+	push        *prometheus.HistogramVec
+	round       *prometheus.HistogramVec
 }
 
-// figures are read off the ledger when the metrics are.
-type figures struct {
-	entries, nonFinal, rounds uint64
-	outside, alive, divergent int
-	forgetting, forgotten     int
+// phaseBuckets are those of all that is timed here: from what is over at once to what takes half an hour.
+var phaseBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800}
+
+// planes are what peers ask of each other, by the first part of the path; all else is "other".
+var planes = []string{"entries", "snapshot", "updates", "uploads", "sessions", "blobs", "sums", "other"}
+
+// plane returns what a request between peers is about.
+func plane(path string) string {
+	what, _, _ := strings.Cut(strings.TrimPrefix(path, "/v1/peer/"), "/")
+	if slices.Contains(planes, what) {
+		return what
+	}
+	return "other"
 }
 
 func newMetrics(r prometheus.Registerer, p *Peer) *metrics {
+	m := &metrics{registry: r}
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "fedmesh", Name: name, Help: help})
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "fedmesh", Name: name, Help: help})
+		m.collectors = append(m.collectors, c)
+		return c
 	}
-	vector := func(name, help, label string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "fedmesh", Name: name, Help: help}, []string{label})
+	// A series is there from the start, or its first step would be seen by no rate.
+	vector := func(name, help, label string, values ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "fedmesh", Name: name, Help: help}, []string{label})
+		for _, v := range values {
+			c.WithLabelValues(v)
+		}
+		m.collectors = append(m.collectors, c)
+		return c
 	}
-	gauge := func(name, help string, f func(figures) float64) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "fedmesh", Name: name, Help: help}, func() float64 { return f(p.count()) })
+	phases := func(name, help string, phases ...string) *prometheus.HistogramVec {
+		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "fedmesh", Name: name, Help: help, Buckets: phaseBuckets}, []string{"phase"})
+		for _, ph := range phases {
+			h.WithLabelValues(ph)
+		}
+		m.collectors = append(m.collectors, h)
+		return h
 	}
-	m := &metrics{
-		registry:    r,
-		updates:     vector("updates_total", "Updates received, by result.", "result"),
-		sums:        vector("sums_total", "Exact sums over labels, by what was done with them.", "what"),
-		snapshots:   vector("snapshots_total", "States of the ledger given to other peers, and taken from them.", "way"),
-		compactions: counter("compactions_total", "Times that the ledger was compacted behind final rounds."),
-		entries:     counter("entries_admitted_total", "Ledger entries admitted since the start."),
-		lost:        counter("updates_lost_total", "Words that an update was lost for a round."),
-		forks:       counter("log_forks_total", "Logs found with two contents. Never expected."),
-		damaged:     counter("blobs_damaged_total", "Models and updates whose bytes on this disk changed by themselves."),
-		repaired:    counter("updates_repaired_total", "Copies made because too few living peers held an update."),
-		bytesIn:     counter("fetched_bytes_total", "Bytes of models and updates fetched from other peers."),
-		compute: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: "fedmesh", Name: "compute_seconds", Help: "Time to compute a round's model, fetching included.",
-			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
-		}),
+	m.updates = vector("updates_total", "Updates received, by result: accepted, duplicate or refused where a combiner pushed them, copied where another peer did.",
+		"result", "accepted", "duplicate", "refused", "copied")
+	m.lost = counter("updates_lost_total", "Words that an update was lost for a round, by any peer.")
+	m.repaired = counter("updates_repaired_total", "Copies made because too few living peers held an update.")
+	m.rounds = vector("rounds_total", "Rounds, by what became of them here: sealed, computed, taken from another peer, amended once there was a model, final.",
+		"event", "sealed", "computed", "taken", "amended", "final")
+	m.sums = vector("sums_total", "Exact sums over labels, by what was done with them: gossiped or served to others, received by gossip or asked of others.",
+		"what", "gossiped", "served", "received", "asked")
+	m.snapshots = vector("snapshots_total", "States of the ledger given to other peers, and taken from them.", "way", "given", "taken")
+	m.compactions = counter("compactions_total", "Times that the ledger was compacted behind final rounds.")
+	m.entries = counter("ledger_entries_admitted_total", "Ledger entries admitted, own ones included.")
+	m.forks = counter("log_forks_total", "Logs found with two contents. Never expected.")
+	m.damaged = counter("blobs_damaged_total", "Models and updates whose bytes on this disk changed by themselves.")
+	m.stalls = counter("stalls_total", "Times that this peer stood still for seconds: it was stopped, or had no processor.")
+	m.bytesIn = counter("blobs_fetched_bytes_total", "Bytes of whole models and updates fetched from other peers.")
+	m.received = vector("peer_received_bytes_total", "Bytes of bodies that came from other peers' HTTP interfaces, by what was asked for.", "what", planes...)
+	m.sent = vector("peer_sent_bytes_total", "Bytes of bodies that went to other peers by HTTP, by what was asked for.", "what", planes...)
+	m.calls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "fedmesh", Name: "peer_calls_total",
+		Help: "Requests made of other peers, by what was asked for and result: ok, refused by an answer, failed without one.",
+	}, []string{"what", "result"})
+	for _, what := range planes {
+		for _, result := range []string{"ok", "refused", "failed"} {
+			m.calls.WithLabelValues(what, result)
+		}
 	}
-	m.collectors = []prometheus.Collector{
-		m.updates, m.sums, m.snapshots, m.compactions, m.entries, m.lost, m.forks, m.repaired, m.damaged, m.bytesIn, m.compute,
-		gauge("ledger_entries", "Entries of all logs held here.", func(f figures) float64 { return float64(f.entries) }),
-		gauge("ledger_entries_waiting", "Entries that wait for what they name.", func(f figures) float64 { return float64(f.outside) }),
-		gauge("peers_alive", "Peers taken for alive, this one included.", func(f figures) float64 { return float64(f.alive) }),
-		gauge("peers_forgetting", "Dead peers that shall be forgotten once all who have a say agree.", func(f figures) float64 { return float64(f.forgetting) }),
-		gauge("peers_forgotten", "Dead peers that are forgotten: nobody waits for them.", func(f figures) float64 { return float64(f.forgotten) }),
-		gauge("rounds", "Rounds of all sessions that were sealed.", func(f figures) float64 { return float64(f.rounds) }),
-		gauge("rounds_not_final", "Sealed rounds that some member has not confirmed.", func(f figures) float64 { return float64(f.nonFinal) }),
-		gauge("divergences", "Rounds with two models from the same inputs. Never expected.", func(f figures) float64 { return float64(f.divergent) }),
-	}
+	m.collectors = append(m.collectors, m.calls)
+	m.push = phases("push_phase_seconds",
+		"Parts of accepting an update: receive, until its last byte is here; sync, until this peer's word for it is durable; copy and acknowledge, from its last byte until enough others hold it and until the answer.",
+		"receive", "sync", "copy", "acknowledge")
+	m.round = phases("round_phase_seconds",
+		"Parts of a round: open, from the seal before to its seal; settle, to a model served here; gather, compute and publish, of that, what it is made of, the model, this peer's durable word; final, from the model to finality.",
+		"open", "settle", "gather", "compute", "publish", "final")
+	m.collectors = append(m.collectors, newFigures(p))
 	if r != nil {
 		r.MustRegister(m.collectors...)
 	}

@@ -5,6 +5,8 @@ import (
 	"math"
 	"net/http"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // writeChunk is how many bytes of a file are handed to the kernel under one deadline.
@@ -15,6 +17,7 @@ type patientWriter struct {
 	http.ResponseWriter
 	rc    *http.ResponseController
 	after time.Duration
+	count prometheus.Counter
 }
 
 // Unwrap is for http.ResponseController.
@@ -24,7 +27,9 @@ func (w *patientWriter) extend() { _ = w.rc.SetWriteDeadline(time.Now().Add(w.af
 
 func (w *patientWriter) Write(p []byte) (int, error) {
 	w.extend()
-	return w.ResponseWriter.Write(p)
+	n, err := w.ResponseWriter.Write(p)
+	add(w.count, n)
+	return n, err
 }
 
 // ReadFrom hands files to the kernel, a piece at a time.
@@ -44,6 +49,7 @@ func (w *patientWriter) ReadFrom(src io.Reader) (int64, error) {
 		want := min(left, writeChunk)
 		n, err := to.ReadFrom(&io.LimitedReader{R: src, N: want})
 		total, left = total+n, left-n
+		add(w.count, int(n))
 		if err != nil || n < want {
 			return total, err
 		}

@@ -39,6 +39,7 @@ type Peer struct {
 	hurry  chan struct{} // wakes exchangeLoop
 	left   chan struct{} // closed once the peer has left the mesh
 
+	said       said       // warnings that repeat
 	notes      sync.Mutex // held while made.json is written
 	pace       pace       // of answers to requests for blobs
 	compacting sync.Mutex // held, and before mu, while the ledger's state is written or taken over

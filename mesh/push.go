@@ -36,13 +36,17 @@ type pushing struct {
 	known     *ledger.UpdateHeld // once it is held here
 	duplicate bool
 	durable   bool // whatever becomes of the others
+
+	began, whole time.Time // when it began to come, and when its last byte was here; zero where it came from another peer
 }
 
 // Take holds the update here. Copies at other peers are under way then, until Finish.
 func (g *pushing) Take(ctx context.Context, body io.Reader) error {
+	ctx = api.WithRequest(ctx, g.req.Request)
+	g.began = time.Now()
 	err := g.take(ctx, body)
 	if err != nil {
-		g.p.metrics.updates.WithLabelValues("refused").Inc()
+		g.refused(ctx, err)
 	}
 	return err
 }
@@ -87,6 +91,8 @@ func (g *pushing) take(ctx context.Context, body io.Reader) error {
 	}
 	fan.finish(err)
 	if err == nil {
+		g.whole = time.Now()
+		p.metrics.push.WithLabelValues("receive").Observe(g.whole.Sub(g.began).Seconds())
 		defer w.Abort()
 		p.accept(*o, d)
 		g.known, g.duplicate, err = p.hold(ctx, w, o.update(d, st.spec.Layout().Size()), g.durable)
@@ -95,6 +101,7 @@ func (g *pushing) take(ctx context.Context, body io.Reader) error {
 		c.end()
 		return err
 	}
+	p.metrics.push.WithLabelValues("sync").Observe(time.Since(g.whole).Seconds())
 	g.copying = c
 	return nil
 }
@@ -102,6 +109,7 @@ func (g *pushing) take(ctx context.Context, body io.Reader) error {
 // Finish sees to the copies and returns the receipt. After a failure it may be called again.
 func (g *pushing) Finish(ctx context.Context) (api.Receipt, error) {
 	p, c := g.p, g.copying
+	ctx = api.WithRequest(ctx, g.req.Request)
 	if c == nil {
 		c = p.retry(ctx, g.offer, g.copies, g.known)
 	}
@@ -111,13 +119,16 @@ func (g *pushing) Finish(ctx context.Context) (api.Receipt, error) {
 	if !over {
 		err = c.complete(ctx, g.known)
 	}
+	if err == nil && len(c.copied) > 0 {
+		g.lap("copy")
+	}
 	c.end()
 	if err == nil && len(c.copied) == 0 && !g.durable && !over {
 		// The only holder after all: then the bytes must outlive a power cut.
 		err = storageProblem(p.syncAll(p.ctx, []model.Digest{g.known.Model, g.known.Base}))
 	}
 	if err != nil {
-		p.metrics.updates.WithLabelValues("refused").Inc()
+		g.refused(ctx, err)
 		return api.Receipt{}, err
 	}
 	r := p.receipt(g.known, c.copied, g.duplicate && p.heldWithin(g.known, g.before))
@@ -126,7 +137,28 @@ func (g *pushing) Finish(ctx context.Context) (api.Receipt, error) {
 		result = "duplicate"
 	}
 	p.metrics.updates.WithLabelValues(result).Inc()
+	g.lap("acknowledge")
+	e := p.log.Debug().Str("request", api.RequestOf(ctx)).Str("session", r.Session).Str("combiner", r.Combiner).Str("id", r.ID).
+		Str("model", r.Digest).Uint64("bytes", g.known.Bytes).Strs("copies", r.Copies).Bool("duplicate", r.Duplicate)
+	if !g.began.IsZero() {
+		e = e.Dur("took", time.Since(g.began))
+	}
+	e.Msg("an update was accepted")
 	return r, nil
+}
+
+// lap notes how long after its last byte an update that came to this peer is as far as a phase says.
+func (g *pushing) lap(phase string) {
+	if !g.whole.IsZero() {
+		g.p.metrics.push.WithLabelValues(phase).Observe(time.Since(g.whole).Seconds())
+	}
+}
+
+// refused counts an update that is not accepted. Why is the client's to know, and what it could not know the server logs.
+func (g *pushing) refused(ctx context.Context, err error) {
+	g.p.metrics.updates.WithLabelValues("refused").Inc()
+	g.p.log.Debug().Err(err).Str("request", api.RequestOf(ctx)).Str("session", g.req.Session).Str("combiner", g.req.Combiner).Str("id", g.req.ID).
+		Msg("an update was refused")
 }
 
 // isOver reports whether an update is in a final round: its bytes are not needed any more, and may be gone.

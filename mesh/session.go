@@ -32,6 +32,7 @@ type session struct {
 	turn     turn
 	looking  bool // ahead: what the next rounds are computed from is being fetched
 	reported reported
+	times    roundTimes
 }
 
 // local returns the peer's own side of a session. It is called with p.mu held.

@@ -47,7 +47,7 @@ func (c *cluster) apart(rounds int, change func(*api.SessionConfig)) {
 // computed counts the rounds that all peers have computed, each as often as it was.
 func (c *cluster) computed() (n int) {
 	for _, at := range c.running() {
-		n += int(c.metric(at, "compute_seconds", ""))
+		n += int(c.metric(at, "rounds_total", "computed"))
 	}
 	return n
 }

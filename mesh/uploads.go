@@ -39,7 +39,7 @@ func (p *Peer) passedOn(o offer) *passedOn {
 
 // Take holds the update here, as a copy.
 func (g *passedOn) Take(ctx context.Context, body io.Reader) (err error) {
-	g.known, err = g.p.takeCopy(ctx, g.offer, body)
+	g.known, err = g.p.takeCopy(api.WithRequest(ctx, g.req.Request), g.offer, body)
 	return err
 }
 
@@ -60,6 +60,7 @@ func (g *passedOn) Finish(ctx context.Context) (api.Receipt, error) {
 func (p *Peer) takeUpload(r *http.Request, o offer) (*ledger.UpdateHeld, error) {
 	ctx := r.Context()
 	work := p.passedOn(o)
+	work.req.Request = api.RequestOf(ctx)
 	if o.Model != nil { // a copy of what the sender holds: other bytes than the client's
 		u, err := p.takeCopy(ctx, o, r.Body)
 		if err != nil {

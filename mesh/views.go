@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
@@ -267,6 +266,7 @@ func (p *Peer) report() {
 		}
 		st.reported = now
 		p.tell(s, was, now)
+		p.timeRounds(s, &st.times, was, now)
 	}
 	p.reportForgettings()
 }
@@ -298,12 +298,7 @@ func (p *Peer) reactTo(e *ledger.Entry) {
 	p.metrics.entries.Inc()
 	p.learnVector(e)
 	peer := p.nameOf(e.Log)
-	session := func(key ledger.SessionKey) string {
-		if s := p.replica.Ledger().Session(key); s != nil {
-			return s.Name()
-		}
-		return key.Short()
-	}
+	session := p.nameOfSession
 	switch b := e.Body.(type) {
 	case *ledger.PeerJoined:
 		p.membership = true
@@ -329,24 +324,4 @@ func (p *Peer) reactTo(e *ledger.Entry) {
 	case *ledger.RoundComputed:
 		p.events.add(api.Event{Type: api.EventRound, Session: session(b.Session), Peer: peer, Round: b.Round, State: api.RoundSettled, Digest: b.Model.String()})
 	}
-}
-
-// count returns figures for the metrics.
-func (p *Peer) count() figures {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var f figures
-	l := p.replica.Ledger()
-	for _, n := range slices.Collect(maps.Values(l.Vector())) {
-		f.entries += n
-	}
-	f.outside = l.Outside()
-	f.alive = len(p.living()) + 1
-	f.forgetting, f.forgotten = p.countForgotten()
-	for _, s := range l.Sessions() {
-		f.nonFinal += s.Open() - 1 - s.Final()
-		f.divergent += len(s.Divergences())
-		f.rounds += s.Open() - 1
-	}
-	return f
 }

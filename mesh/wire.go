@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
 )
@@ -89,13 +91,15 @@ func (p *Peer) PeerHandler() http.Handler {
 			refuse(w, http.StatusServiceUnavailable, broken)
 			return
 		}
+		r = requested(w, r)
+		count := p.tally(r.URL.Path)
 		if r.Body != nil && r.Body != http.NoBody {
-			body := &patient{ReadCloser: r.Body, rc: http.NewResponseController(w), after: 2 * p.cfg.StallAfter}
+			body := &patient{ReadCloser: r.Body, rc: http.NewResponseController(w), after: 2 * p.cfg.StallAfter, count: count.in}
 			r = r.WithContext(r.Context()) // net/http goes on looking at its own request's body
 			r.Body = body
 			defer body.leave()
 		}
-		mux.ServeHTTP(&patientWriter{ResponseWriter: w, rc: http.NewResponseController(w), after: 2 * p.cfg.StallAfter}, r)
+		mux.ServeHTTP(&patientWriter{ResponseWriter: w, rc: http.NewResponseController(w), after: 2 * p.cfg.StallAfter, count: count.out}, r)
 	})
 }
 
@@ -104,6 +108,7 @@ type patient struct {
 	io.ReadCloser
 	rc          *http.ResponseController
 	after       time.Duration
+	count       prometheus.Counter
 	ended       bool
 	interrupted atomic.Bool
 }
@@ -120,6 +125,7 @@ func (b *patient) Read(p []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	n, err := b.ReadCloser.Read(p)
+	add(b.count, n)
 	if errors.Is(err, io.EOF) {
 		// net/http watches the connection from now on; a deadline left behind would end the request.
 		b.ended = true
@@ -180,15 +186,21 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 	self := p.self
 	p.mu.Unlock()
 	req.Header.Set(headerPeer, self.String())
+	if id := api.RequestOf(ctx); id != "" {
+		req.Header.Set(api.HeaderRequest, id)
+	}
+	count := p.tally(path)
 	if edit != nil {
 		edit(req)
 	}
 	if r, ok := body.(*watched); ok {
 		r.pause = func() { watch.Stop() }
 		r.touch = func() { watch.Reset(p.cfg.StallAfter) }
+		r.count = count.out
 	}
 	resp, err := p.http.Do(req)
 	if err != nil {
+		count.called("failed")
 		var op *net.OpError
 		if errors.As(err, &op) && op.Op == "dial" {
 			if ctx.Err() == nil {
@@ -200,10 +212,13 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 	}
 	p.answers(t.log)
 	watch.Reset(p.cfg.StallAfter)
-	resp.Body = &stallReader{ReadCloser: resp.Body, watch: watch, after: p.cfg.StallAfter, cancel: cancel}
+	add(count.out, int(req.ContentLength)) // -1 for those that are watched
+	resp.Body = &stallReader{ReadCloser: resp.Body, watch: watch, after: p.cfg.StallAfter, cancel: cancel, count: count.in}
 	if resp.StatusCode/100 == 2 {
+		count.called("ok")
 		return resp, nil
 	}
+	count.called("refused")
 	defer resp.Body.Close()
 	var problem api.Problem
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
@@ -227,6 +242,7 @@ func (p *Peer) patience(path string) time.Duration {
 type watched struct {
 	io.Reader
 	pause, touch func()
+	count        prometheus.Counter
 }
 
 func (r *watched) Read(b []byte) (int, error) {
@@ -234,7 +250,9 @@ func (r *watched) Read(b []byte) (int, error) {
 		r.pause()
 		defer r.touch()
 	}
-	return r.Reader.Read(b)
+	n, err := r.Reader.Read(b)
+	add(r.count, n)
+	return n, err
 }
 
 // Close lets the transport end the reader it was given.
@@ -251,12 +269,14 @@ type stallReader struct {
 	watch  *time.Timer
 	after  time.Duration
 	cancel context.CancelFunc
+	count  prometheus.Counter
 	once   sync.Once
 }
 
 func (r *stallReader) Read(b []byte) (int, error) {
 	r.watch.Reset(r.after)
 	n, err := r.ReadCloser.Read(b)
+	add(r.count, n)
 	if err != nil {
 		r.watch.Stop()
 	}
