@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fedmesh/fedmesh/benchmarks/verify"
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
@@ -103,7 +104,7 @@ func (t *trial) combine(ctx context.Context, index int, stop <-chan struct{}) er
 	}
 	defer client.Close()
 	r := rand.New(rand.NewPCG(t.config.seed, uint64(index)+2000))
-	name, after := combinerName(index), ""
+	name, after := verify.Name(index), ""
 	var update []byte
 	for step := 1; ; step++ {
 		base, model, err := t.pull(ctx, client, after, stop)
@@ -113,9 +114,11 @@ func (t *trial) combine(ctx context.Context, index int, stop <-chan struct{}) er
 		if model == nil {
 			return nil // stopped
 		}
-		if update, err = train(t.load, update, model, index, step); err != nil {
+		trained, err := verify.Train(t.load, model, index, step)
+		if err != nil {
 			return err
 		}
+		update = trained.Append(update[:0])
 		pause(ctx, time.Duration(float64(t.config.train)*(0.75+0.5*r.Float64())))
 		p := Push{Combiner: name, ID: strconv.Itoa(step)}
 		watched := t.uploads[index]

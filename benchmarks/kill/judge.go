@@ -5,13 +5,14 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/fedmesh/fedmesh/benchmarks/verify"
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
 
 // judge closes the session, takes every process's listing of its rounds, and
 // compares them with what the combiners were told.
-func (t *trial) judge(ctx context.Context, c *checker) (*Result, error) {
+func (t *trial) judge(ctx context.Context, c *verify.Checker) (*Result, error) {
 	r := &Result{
 		System: t.system.name, Peers: t.system.peers, Finished: t.watch.finished, Kills: t.watch.kills, Skipped: t.skipped,
 		CalmUntil: t.calmUntil, Calm: t.watch.calm, Cuts: t.cuts, KeptModels: t.system.keeps,
@@ -49,12 +50,12 @@ func (t *trial) judge(ctx context.Context, c *checker) (*Result, error) {
 	}
 	t.conclude(r, verdict)
 	for _, v := range verdict.Views {
-		if v.Err == nil && uint64(len(v.Rounds)) >= c.next-1 {
-			err = c.take(ctx, v.Rounds[c.next-1:])
+		if v.Err == nil && uint64(len(v.Rounds)) >= c.Next()-1 {
+			err = c.Take(ctx, v.Rounds[c.Next()-1:])
 			break
 		}
 	}
-	r.Means = c.means
+	r.Means = c.Means()
 	return r, err
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fedmesh/fedmesh/benchmarks/verify"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
 
@@ -134,7 +135,7 @@ func (t *trial) rejoin(ctx context.Context, c *Cut, peers [2][]string) {
 // countCuts adds the updates that were acknowledged during the cuts.
 func countCuts(cuts []Cut, pushes []Push, combiners int) error {
 	for _, p := range pushes {
-		combiner, err := combinerIndex(p.Combiner, combiners)
+		combiner, err := verify.Index(p.Combiner, combiners)
 		if err != nil {
 			return fmt.Errorf("kill: %w", err)
 		}

@@ -5,15 +5,9 @@ import (
 	"slices"
 
 	"github.com/fedmesh/fedmesh/benchmarks/proc"
+	"github.com/fedmesh/fedmesh/benchmarks/verify"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
-
-// Means says how many rounds' models were computed again.
-type Means struct {
-	Checked int      `json:"checked"` // bit for bit the mean of what the round is said to contain
-	Wrong   []uint64 `json:"wrong"`
-	Unknown []uint64 `json:"unknown"` // of which a model or an update could not be had again
-}
 
 // Result is one system's run.
 type Result struct {
@@ -32,7 +26,7 @@ type Result struct {
 	Changed      []uint64 `json:"changed_final_rounds"`
 	Agreed       bool     `json:"agreed"`
 	Rounds       int      `json:"rounds"` // with updates in them
-	Means        Means    `json:"means"`
+	Means        verify.Means    `json:"means"`
 	Faults       string   `json:"faults,omitempty"`
 	GaveUp       int      `json:"combiners_given_up"` // who got no further within minutes, though all processes were back
 

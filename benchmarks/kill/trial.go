@@ -15,6 +15,7 @@ import (
 
 	"github.com/fedmesh/fedmesh/benchmarks/load"
 	"github.com/fedmesh/fedmesh/benchmarks/proc"
+	"github.com/fedmesh/fedmesh/benchmarks/verify"
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
@@ -24,6 +25,10 @@ const (
 	settlePatience = 2 * time.Minute // for pushes under way and processes coming back
 	checkPatience  = 2 * time.Minute // for all to close the session and agree
 )
+
+// sampled is how many rounds there are for one whose model is computed again
+// while a long run goes on: it takes processor time from what is measured.
+const sampled = 10
 
 // trial is one system's run.
 type trial struct {
@@ -115,7 +120,7 @@ func runTrial(ctx context.Context, c config, s system, l *load.Load, show func(s
 		return nil, err
 	}
 	defer client.Close()
-	checker, err := newChecker(l, c.combiners, every, t.puller(client))
+	checker, err := verify.New(l, c.combiners, every, verify.Puller(client, t.session))
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +203,7 @@ func (t *trial) open(ctx context.Context) error {
 // run lets combiners and killer work until the end is reached or the time is up,
 // then waits until everything that was killed is back and every update that was
 // begun is acknowledged.
-func (t *trial) run(ctx context.Context, c *checker, client *api.Client, show func(string, ...any)) error {
+func (t *trial) run(ctx context.Context, c *verify.Checker, client *api.Client, show func(string, ...any)) error {
 	ctx, cancel := context.WithTimeout(ctx, t.config.timeLimit+settlePatience)
 	defer cancel()
 	for _, p := range t.cluster.Names() {
@@ -214,8 +219,8 @@ func (t *trial) run(ctx context.Context, c *checker, client *api.Client, show fu
 			watchers.Go(func() error { t.moments.follow(watching, p, t.judgeDial()); return nil })
 		}
 	}
-	if c.every > 1 {
-		watchers.Go(func() error { c.follow(watching, client, t.session); return nil })
+	if t.config.kills > 0 {
+		watchers.Go(func() error { c.Follow(watching, client, t.session); return nil })
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	stop := make(chan struct{})

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"testing"
 
-	"github.com/fedmesh/fedmesh/benchmarks/load"
 	"github.com/fedmesh/fedmesh/mesh/api"
 )
 
@@ -68,39 +66,3 @@ func TestWatchFinals(t *testing.T) {
 		t.Error("a final round that lost an update is not seen")
 	}
 }
-
-func TestTrain(t *testing.T) {
-	l, err := load.New(t.Context(), load.Options{Params: 100, Updates: 2, Seed: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	train := func(base []byte, combiner, step int) []byte {
-		b, err := train(l, nil, base, combiner, step)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	a := train(l.Seed, 0, 1)
-	if !bytes.Equal(a, train(l.Seed, 0, 1)) {
-		t.Error("the same step gave another update")
-	}
-	if bytes.Equal(a, train(l.Seed, 1, 1)) || bytes.Equal(a, train(l.Seed, 0, 2)) || bytes.Equal(a, train(a, 0, 1)) || bytes.Equal(a, l.Seed) {
-		t.Error("two steps gave the same update")
-	}
-	if _, err := trainShort(l); err == nil {
-		t.Error("half a model was trained")
-	}
-	for i := range 2 {
-		if got, err := combinerIndex(combinerName(i), 2); err != nil || got != i {
-			t.Errorf("combiner %d is %d, %v", i, got, err)
-		}
-	}
-	for _, name := range []string{"", "c002", "x001", "c1", "c-01"} {
-		if _, err := combinerIndex(name, 2); err == nil {
-			t.Errorf("%q was taken for a combiner", name)
-		}
-	}
-}
-
-func trainShort(l *load.Load) ([]byte, error) { return train(l, nil, l.Seed[:len(l.Seed)/2], 0, 1) }
