@@ -86,7 +86,7 @@ type transfer struct {
 type source struct {
 	target
 	cancel context.CancelFunc
-	taken  chan struct{} // what arrived was written
+	taken  chan struct{} // what arrived was written; with room, as the source may have ended meanwhile
 }
 
 type arrival struct {
@@ -157,7 +157,7 @@ func (x *transfer) ask(ctx context.Context) bool {
 		return false
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &source{target: x.next[0], cancel: cancel, taken: make(chan struct{})}
+	s := &source{target: x.next[0], cancel: cancel, taken: make(chan struct{}, 1)}
 	x.next = x.next[1:]
 	x.sources[s] = true
 	x.running++
