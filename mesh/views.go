@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"slices"
+	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
@@ -33,7 +34,7 @@ func (p *Peer) Session(ref string) (api.SessionInfo, error) {
 func (p *Peer) describe(s *ledger.Session, clash []ledger.SessionKey) api.SessionInfo {
 	info := api.SessionInfo{
 		Name: s.Name(), Key: s.Key().String(), Config: fromConfig(s.Config()), Seed: s.Seed().String(), State: sessionState(s),
-		Round: s.Open(), Members: p.names(p.speakers(s, s.Open(), s.Members(s.Open()))), Privacy: privacyOf(s),
+		Round: s.Open(), Members: p.names(p.speakers(s, s.Open(), s.Members(s.Open()))), Divergent: p.local(s.Key()).reported.divergent, Privacy: privacyOf(s),
 	}
 	if info.State == api.SessionClosed {
 		info.Round = s.Open() - 1
@@ -58,117 +59,14 @@ func sessionState(s *ledger.Session) string {
 	return api.SessionClosed
 }
 
-// Rounds implements api.Backend.
-func (p *Peer) Rounds(ref string, from uint64, limit int) ([]api.RoundInfo, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s, _, err := p.resolve(ref)
-	if err != nil {
-		return nil, err
-	}
-	last := p.lastRound(s)
-	if from == 0 {
-		from = 1
-		if last > uint64(limit) {
-			from = last - uint64(limit) + 1
-		}
-	}
-	var out []api.RoundInfo
-	for n := from; n <= last && len(out) < limit; n++ {
-		out = append(out, p.describeRound(s, n))
-	}
-	return out, nil
-}
-
-// lastRound is the open round, or the last one of a session that is over.
-func (p *Peer) lastRound(s *ledger.Session) uint64 {
-	if sessionState(s) == api.SessionClosed {
-		return s.Open() - 1
-	}
-	return s.Open()
-}
-
-// Round implements api.Backend.
-func (p *Peer) Round(ref string, n uint64) (api.RoundInfo, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s, _, err := p.resolve(ref)
-	if err != nil {
-		return api.RoundInfo{}, err
-	}
-	if n == 0 || n > p.lastRound(s) {
-		return api.RoundInfo{}, api.UnknownRound(ref, n)
-	}
-	return p.describeRound(s, n), nil
-}
-
-// describeRound is called with p.mu held.
-func (p *Peer) describeRound(s *ledger.Session, n uint64) api.RoundInfo {
-	info := api.RoundInfo{Round: n, State: api.RoundOpen, Compacted: n <= s.Compacted(), Computed: map[string]string{}, WaitingFor: p.names(p.speakers(s, n, s.WaitingFor(n)))}
-	var content []*ledger.UpdateHeld
-	if n < s.Open() {
-		r := s.Round(n)
-		content = r.Content
-		info.State, info.Inputs = api.RoundSealed, r.Inputs.String()
-		switch _, served := p.replica.ResultOf(s, n); {
-		case n <= s.Final():
-			info.State = api.RoundFinal
-		case served:
-			info.State = api.RoundSettled
-		}
-		if res, ok := p.replica.ResultOf(s, n); ok {
-			info.Model = res.Model.String()
-		} else if d, ok := s.Model(n); ok {
-			info.Model = d.String()
-		}
-		for _, c := range s.ComputedBy(n) {
-			info.Computed[p.nameOf(c.Log)] = c.Model.String()
-		}
-		for _, key := range s.LostIn(n) {
-			info.Lost = append(info.Lost, api.UpdateRef{Combiner: key.Combiner, ID: key.ID})
-		}
-	} else {
-		content, _ = s.Pending()
-	}
-	for _, u := range content {
-		info.Weight += int64(u.Weight)
-		info.Updates = append(info.Updates, api.UpdateInfo{
-			Combiner: u.Combiner, ID: u.ID, Digest: u.Model.String(), Weight: int64(u.Weight), Base: u.Base.String(), BaseRound: u.BaseRound,
-			Copies: p.names(s.HoldersOf(u)),
-		})
-	}
-	info.Metrics = meanMetrics(content)
-	return info
-}
-
-// speakers returns those who have a say in a round: who was forgotten has none, before it is no member either.
-func (p *Peer) speakers(s *ledger.Session, n uint64, logs []ledger.LogID) []ledger.LogID {
-	return slices.DeleteFunc(slices.Clone(logs), func(log ledger.LogID) bool { return !s.Speaks(log, n) })
-}
-
-// meanMetrics averages, by weight, the metrics that updates report, each over the updates that report it.
-func meanMetrics(us []*ledger.UpdateHeld) map[string]float64 {
-	sums, weights := map[string]float64{}, map[string]float64{}
-	for _, u := range us { // in key order, so that every peer rounds alike
-		for _, m := range u.Metrics {
-			sums[m.Name] += float64(m.Value * float64(u.Weight))
-			weights[m.Name] += float64(u.Weight)
-		}
-	}
-	out := map[string]float64{}
-	for name, sum := range sums {
-		out[name] = sum / weights[name]
-	}
-	return out
-}
-
 // Mesh implements api.Backend.
 func (p *Peer) Mesh() api.MeshInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.replica.Ledger()
-	info := api.MeshInfo{Self: p.cfg.Name, Mesh: p.cfg.Mesh, Agreed: true}
+	info := api.MeshInfo{Self: p.cfg.Name, Mesh: p.cfg.Mesh, Agreed: true, Disk: p.dir.Blobs().Usage()}
 	sessions := l.Sessions()
+	held := holdings(sessions)
 	for _, s := range sessions {
 		info.Agreed = info.Agreed && len(s.Divergences()) == 0
 	}
@@ -177,6 +75,7 @@ func (p *Peer) Mesh() api.MeshInfo {
 		listed[q.Log] = true
 		m := p.members[q.Log]
 		pi := api.PeerInfo{Name: q.Name, Log: q.Log.String(), State: api.PeerDead, API: m.api, Rounds: map[string]api.RoundModel{}}
+		pi.Held, pi.HeldBytes = held[q.Log].updates, held[q.Log].bytes
 		switch {
 		case q.Left || m.left:
 			pi.State = api.PeerLeft
@@ -219,6 +118,39 @@ func (p *Peer) Mesh() api.MeshInfo {
 	return info
 }
 
+// maxCounted bounds the work of counting what peers hold: rounds that are not final pile up while a peer is dead.
+const maxCounted = 20_000
+
+type holding struct {
+	updates int
+	bytes   int64
+}
+
+// holdings counts the updates of rounds that are not final by who holds them, from the newest on.
+func holdings(sessions []*ledger.Session) map[ledger.LogID]holding {
+	out := map[ledger.LogID]holding{}
+	left := maxCounted
+	count := func(s *ledger.Session, content []*ledger.UpdateHeld) {
+		for _, u := range content[:min(len(content), left)] {
+			for _, log := range s.HoldersOf(u) {
+				h := out[log]
+				out[log] = holding{h.updates + 1, h.bytes + int64(u.Bytes)}
+			}
+		}
+		left -= min(len(content), left)
+	}
+	for _, s := range sessions {
+		pending, _ := s.Pending()
+		count(s, pending)
+	}
+	for _, s := range sessions {
+		for n := s.Open() - 1; n > s.Final() && left > 0; n-- {
+			count(s, s.Round(n).Content)
+		}
+	}
+	return out
+}
+
 // newest returns the last round whose model a peer says it has: it computed the round from what are its inputs now, or skipped
 // it, which it does only once it has taken the model from another.
 func newest(s *ledger.Session, log ledger.LogID) (api.RoundModel, bool) {
@@ -251,6 +183,7 @@ type reported struct {
 	open, final, model uint64
 	digest             string
 	state              string
+	opened             time.Time // when open became so here
 	divergent          int
 	conflicts          int
 }
@@ -264,6 +197,9 @@ func (p *Peer) report() {
 		if round, d, ok := p.replica.Current(s); ok {
 			now.model, now.digest = round, d.String()
 		}
+		if now.opened = was.opened; now.open != was.open {
+			now.opened = time.Now()
+		}
 		st.reported = now
 		p.tell(s, was, now)
 		p.timeRounds(s, &st.times, was, now)
@@ -275,6 +211,9 @@ func (p *Peer) tell(s *ledger.Session, was, now reported) {
 	name := s.Name()
 	if was.state != now.state {
 		p.events.add(api.Event{Type: api.EventSession, Session: name, State: now.state})
+	}
+	if was.open != now.open && now.state != api.SessionClosed {
+		p.events.add(api.Event{Type: api.EventRound, Session: name, Round: now.open, State: api.RoundOpen})
 	}
 	if was.digest != now.digest || was.model != now.model {
 		p.events.add(api.Event{Type: api.EventModel, Session: name, Round: now.model, Digest: now.digest})
@@ -322,6 +261,12 @@ func (p *Peer) reactTo(e *ledger.Entry) {
 	case *ledger.RoundSealed:
 		p.events.add(api.Event{Type: api.EventRound, Session: session(b.Session), Peer: peer, Round: b.Round, State: api.RoundSealed})
 	case *ledger.RoundComputed:
-		p.events.add(api.Event{Type: api.EventRound, Session: session(b.Session), Peer: peer, Round: b.Round, State: api.RoundSettled, Digest: b.Model.String()})
+		ev := api.Event{Type: api.EventRound, Session: session(b.Session), Peer: peer, Round: b.Round, State: api.RoundSettled, Digest: b.Model.String()}
+		if s := p.replica.Ledger().Session(b.Session); s != nil && b.Round < s.Open() {
+			if versions, _ := s.Made(b.Round); versions > 1 {
+				ev.State = api.RoundAmended
+			}
+		}
+		p.events.add(ev)
 	}
 }

@@ -32,6 +32,8 @@ func (r RoundInfo) MarshalJSON() ([]byte, error) {
 	r.Updates = list(r.Updates)
 	r.WaitingFor = list(r.WaitingFor)
 	r.Lost = list(r.Lost)
+	r.Sealed = list(r.Sealed)
+	r.Took = list(r.Took)
 	r.Metrics = object(r.Metrics)
 	r.Computed = object(r.Computed)
 	return json.Marshal(plain(r))

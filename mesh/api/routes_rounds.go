@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 )
@@ -28,7 +29,7 @@ func (s *Server) listRounds(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q, err := query(r, "from", "limit")
+	q, err := query(r, "from", "limit", "updates")
 	if err != nil {
 		return err
 	}
@@ -40,11 +41,35 @@ func (s *Server) listRounds(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	rounds, err := s.backend.Rounds(session, from, int(limit))
+	var rounds []RoundInfo
+	switch brief := q.Get("updates"); brief {
+	case "", "true":
+		rounds, err = s.backend.Rounds(session, from, int(limit))
+	case "false":
+		rounds, err = s.summaries(session, from, int(limit))
+	default:
+		err = InvalidRequest("updates", fmt.Errorf("updates is %+q, neither true nor false", clip(brief)))
+	}
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, roundList{list(rounds)})
+}
+
+// summarizer is a backend that lists rounds without their updates for less than with them.
+type summarizer interface {
+	Summaries(session string, from uint64, limit int) ([]RoundInfo, error)
+}
+
+func (s *Server) summaries(session string, from uint64, limit int) ([]RoundInfo, error) {
+	if b, ok := s.backend.(summarizer); ok {
+		return b.Summaries(session, from, limit)
+	}
+	rounds, err := s.backend.Rounds(session, from, limit)
+	for i := range rounds {
+		rounds[i].Updates = nil
+	}
+	return rounds, err
 }
 
 func (s *Server) getRound(w *response, r *http.Request) error {

@@ -288,9 +288,9 @@ func TestRoundsAndMesh(t *testing.T) {
 	f.publish(someModel(t, 4, 2))
 	_, url := start(t, f, api.ServerOptions{})
 	for path, want := range map[string]string{
-		"/v1/sessions/s/rounds?from=2&limit=5": `{"rounds":[{"round":2,"state":"open","model":"","inputs":"","updates":[{"combiner":"c","id":"1","digest":"","weight":3,"base":"","base_round":0,"copies":[]}],"weight":0,"metrics":{},"computed":{},"waiting_for":[],"lost":[],"compacted":false}]}`,
+		"/v1/sessions/s/rounds?from=2&limit=5": `{"rounds":[{"round":2,"state":"open","model":"","inputs":"","updates":[{"combiner":"c","id":"1","digest":"","weight":3,"base":"","base_round":0,"copies":[]}],"weight":0,"metrics":{},"computed":{},"waiting_for":[],"lost":[],"compacted":false,"combiners":0,"sealed":[],"took":[],"versions":0,"divergent":false}]}`,
 		"/v1/sessions/s/rounds?from=7":         `{"rounds":[]}`,
-		"/v1/mesh":                             `{"self":"a","mesh":"test","peers":[{"name":"a","log":"00","state":"alive","api":"127.0.0.1:1","vector_lag":0,"rounds":{"s":[7,"abcd"]}}],"agreed":true}`,
+		"/v1/mesh":                             `{"self":"a","mesh":"test","peers":[{"name":"a","log":"00","state":"alive","api":"127.0.0.1:1","vector_lag":0,"rounds":{"s":[7,"abcd"]},"held":0,"held_bytes":0}],"agreed":true,"disk":0}`,
 		"/healthz":                             `{"status":"ok"}`,
 	} {
 		resp := do(t, "GET", url+path, nil)

@@ -318,31 +318,6 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-func TestPage(t *testing.T) {
-	f := newFake().with("s", someModel(t, 4, 1))
-	f.onMesh = func() api.MeshInfo {
-		return api.MeshInfo{Self: "<script>alert(1)</script>", Mesh: "m", Peers: []api.PeerInfo{{Name: `"><img src=x>`, State: "dead"}}}
-	}
-	_, url := start(t, f, api.ServerOptions{})
-	resp := do(t, "GET", url+"/", nil)
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	page := string(b)
-	if strings.Contains(page, "<script>") || strings.Contains(page, "<img") {
-		t.Error("names are not escaped")
-	}
-	for _, want := range []string{`href="/v1/sessions/s"`, "do not agree", `class="dead"`, "&lt;script&gt;"} {
-		if !strings.Contains(page, want) {
-			t.Errorf("the page does not have %s", want)
-		}
-	}
-	if !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") {
-		t.Error("no content security policy")
-	}
-}
-
 // TestOpenAPI compares the description with the routes, both ways, and its problem types with ours.
 func TestOpenAPI(t *testing.T) {
 	srv, url := start(t, newFake(), api.ServerOptions{})

@@ -26,6 +26,9 @@ const (
 	RoundFinal   = "final"   // nothing that can still arrive changes it
 )
 
+// RoundAmended is a state in events: a round was computed anew, since a late seal had changed what is in it.
+const RoundAmended = "amended"
+
 // States of a peer, as the answering peer sees it.
 const (
 	PeerAlive   = "alive"
@@ -52,6 +55,7 @@ type SessionInfo struct {
 	ModelRound uint64        `json:"model_round"`     // the round that made it; 0 is the seed
 	Members    []string      `json:"members"`         // names of the peers whose word counts, sorted
 	Clash      []string      `json:"clash,omitempty"` // keys of other sessions opened under this name, sorted
+	Divergent  int           `json:"divergent"`       // rounds of which two peers computed different models from the same inputs; never expected
 	Privacy    *Privacy      `json:"privacy,omitempty"`
 }
 
@@ -97,16 +101,22 @@ type UpdateRef struct {
 // RoundInfo is one round of a session as the answering peer derives it.
 type RoundInfo struct {
 	Round      uint64             `json:"round"`
-	State      string             `json:"state"`       // RoundOpen, RoundSealed, RoundSettled or RoundFinal
-	Model      string             `json:"model"`       // digest of its model, hex; empty while there is none
-	Inputs     string             `json:"inputs"`      // digest of what went into it, hex; empty while open
-	Updates    []UpdateInfo       `json:"updates"`     // in key order (combiner, id)
-	Weight     int64              `json:"weight"`      // sum of the weights
-	Metrics    map[string]float64 `json:"metrics"`     // weighted means of the updates' metrics
-	Computed   map[string]string  `json:"computed"`    // peer name to the digest of the model it computed
-	WaitingFor []string           `json:"waiting_for"` // names of the peers whose word is missing, sorted
-	Lost       []UpdateRef        `json:"lost"`        // updates that left the round because no holder is left
-	Compacted  bool               `json:"compacted"`   // long final: this peer no longer knows who held, computed or lost what
+	State      string             `json:"state"`            // RoundOpen, RoundSealed, RoundSettled or RoundFinal
+	Model      string             `json:"model"`            // digest of its model, hex; empty while there is none
+	Inputs     string             `json:"inputs"`           // digest of what went into it, hex; empty while open
+	Updates    []UpdateInfo       `json:"updates"`          // in key order (combiner, id)
+	Weight     int64              `json:"weight"`           // sum of the weights
+	Metrics    map[string]float64 `json:"metrics"`          // weighted means of the updates' metrics
+	Computed   map[string]string  `json:"computed"`         // peer name to the digest of the model it computed
+	WaitingFor []string           `json:"waiting_for"`      // names of the peers whose word is missing, sorted
+	Lost       []UpdateRef        `json:"lost"`             // updates that left the round because no holder is left
+	Compacted  bool               `json:"compacted"`        // long final: this peer no longer knows who held, computed or lost what
+	Combiners  int                `json:"combiners"`        // how many have updates in it; Updates may be left out, this is not
+	Sealed     []string           `json:"sealed"`           // names of the peers that sealed it or skipped it, sorted
+	Took       []string           `json:"took"`             // of these, who skipped it and took the model from another, sorted
+	Versions   int                `json:"versions"`         // how often its content was computed differently; more than 1: it was amended
+	Divergent  bool               `json:"divergent"`        // two peers computed different models from the same inputs
+	Opened     *time.Time         `json:"opened,omitempty"` // of the open round: since when this peer knows it as such
 }
 
 // MeshInfo is the mesh as one peer sees it.
@@ -115,6 +125,7 @@ type MeshInfo struct {
 	Mesh   string     `json:"mesh"`
 	Peers  []PeerInfo `json:"peers"`  // sorted by name, self included
 	Agreed bool       `json:"agreed"` // every live peer reports the same model for each session's newest common round
+	Disk   int64      `json:"disk"`   // bytes of models and updates on the answering peer's disk
 }
 
 // PeerInfo is one peer of the mesh.
@@ -125,6 +136,8 @@ type PeerInfo struct {
 	API       string                `json:"api"`   // host:port
 	VectorLag uint64                `json:"vector_lag"`
 	Rounds    map[string]RoundModel `json:"rounds"` // session name to the newest model the peer reported
+	Held      int                   `json:"held"`   // updates of rounds that are not final that it holds, among the newest 20,000
+	HeldBytes int64                 `json:"held_bytes"`
 
 	WaitingFor []string `json:"waiting_for,omitempty"` // PeerForgetting: names of the peers that have not agreed yet, sorted
 }
@@ -162,7 +175,7 @@ func (m *RoundModel) UnmarshalJSON(b []byte) error {
 const (
 	EventSession = "session" // a session opened, is closing or closed
 	EventUpdate  = "update"  // an update was accepted, became lost or returned
-	EventRound   = "round"   // a round was sealed, settled, amended or became final
+	EventRound   = "round"   // a round opened, was sealed, settled, amended or became final
 	EventModel   = "model"   // this peer serves another model
 	EventPeer    = "peer"    // a peer joined, left, died or returned
 	EventWarning = "warning" // a clash, a divergence, a saturated value

@@ -202,6 +202,20 @@ func (s *Session) Divergences() []Divergence {
 	return out
 }
 
+// Made returns how many versions of a round somebody computed, and whether any of them came out differently at two peers.
+func (s *Session) Made(n uint64) (versions int, divergent bool) {
+	vs := s.versionsOf(n)
+	for _, v := range vs {
+		divergent = divergent || len(v.results) > 1
+	}
+	return len(vs), divergent
+}
+
+// Skipped reports whether a log's peer skipped a round and took its model from another.
+func (s *Session) Skipped(log LogID, n uint64) bool {
+	return n > s.base && n < s.Open() && s.skipped(log, n, s.votersOf(n))
+}
+
 func compareDigests(a, b model.Digest) int { return bytes.Compare(a[:], b[:]) }
 
 // Waiting returns the updates that the last derived round's cut holds and no round counts yet, ascending by key, and
