@@ -36,8 +36,8 @@ func sessionConfig() api.SessionConfig {
 	return c
 }
 
-// Both sides of a cut go on training. Once healed they have one model, which contains
-// the work of both, and what was final stays.
+// Both sides of a cut go on training, and do so while it heals. They then have one
+// model, which contains the work of both, and what was final stays.
 func TestPartition(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), *netCut+4*time.Minute)
 	defer cancel()
@@ -61,8 +61,6 @@ func TestPartition(t *testing.T) {
 	s.net.Between(append(left, "left"), append(right, "right"), netns.Link{Cut: true})
 	before := map[string]int{"left": s.acknowledged("left"), "right": s.acknowledged("right")}
 	s.pause(ctx, *netCut)
-	l.stop()
-	r.stop()
 	for side, n := range before {
 		n = s.acknowledged(side) - n
 		t.Logf("%d updates acknowledged on the %s side during the cut of %v", n, side, *netCut)
@@ -98,6 +96,8 @@ func TestPartition(t *testing.T) {
 		last, healthy = now, views
 		return nil
 	})
+	l.stop()
+	r.stop()
 	busy = s.cpu(ctx) - busy
 	t.Logf("contact %v after healing; one model on all, of round %d, %v after contact, for %v of CPU", contact.Sub(healed).Round(time.Millisecond),
 		healthy[0].Session.ModelRound, last.Sub(contact).Round(time.Millisecond), busy.Round(time.Millisecond))
