@@ -293,6 +293,16 @@ func (p *peer) Rounds(session string, _ uint64, _ int) ([]api.RoundInfo, error) 
 }
 
 func (p *peer) Round(session string, n uint64) (api.RoundInfo, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, err := p.lookup(session); err != nil {
+		return api.RoundInfo{}, err
+	}
+	for _, r := range p.rounds {
+		if r.Round == n {
+			return r, nil
+		}
+	}
 	return api.RoundInfo{}, api.UnknownRound(session, n)
 }
 
@@ -355,7 +365,7 @@ func checkError(t *testing.T, r result, code int, parts ...string) {
 func checkWidth(t *testing.T, text string) {
 	t.Helper()
 	for line := range strings.Lines(text) {
-		if n := len([]rune(strings.TrimRight(line, "\n"))); n > width {
+		if n := columns(strings.TrimRight(line, "\n")); n > width {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}

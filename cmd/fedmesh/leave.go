@@ -20,7 +20,8 @@ func newLeave(a *app) *cobra.Command {
 		Long: `Make one peer leave the mesh for good: it hands over what only it holds and the
 others stop waiting for its word. To restart a peer, or to move it, just stop the
 process: a restart is not a departure. The last member cannot leave.`,
-		Args: cobra.NoArgs,
+		Example: `  fedmesh leave --peers http://c:8080`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(client.peers) != 1 {
 				return usagef("--peers names %d peers; name the one that is to leave", len(client.peers))

@@ -148,6 +148,8 @@ func newModelInspect(a *app) *cobra.Command {
 		Short: "Show the tensors and the digest of models",
 		Long: `Show the tensors of models in safetensors or npz format, and their digest: that of
 the canonical form, which is the same for the same tensors in either format.`,
+		Example: `  fedmesh model inspect update.npz
+  fedmesh model inspect a.npz b.safetensors --json | jq -r '.[].digest'`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			var all []inspected
@@ -223,7 +225,8 @@ func newModelConvert(a *app) *cobra.Command {
 		Long: `Convert a model to the format of OUT's extension, .safetensors or .npz. What IN is
 shows from its contents. A safetensors result is in canonical form, so converting
 one to itself makes it canonical. The values are not changed.`,
-		Args: cobra.ExactArgs(2),
+		Example: `  fedmesh model convert update.npz update.safetensors`,
+		Args:    cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			format, err := formatOf(args[1])
 			if err != nil {

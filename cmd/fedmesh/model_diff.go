@@ -40,7 +40,8 @@ func newModelDiff(a *app) *cobra.Command {
 		Long: `Compare two models in either format: which tensors only one has, which have another
 dtype or shape, and of the others the elements that differ and the largest absolute
 difference. The exit code is 0 when the models are equal to the bit, 1 when not.`,
-		Args: cobra.ExactArgs(2),
+		Example: `  fedmesh model diff seed.npz update.npz && echo the same`,
+		Args:    cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			var m [2]*loaded
 			for i, path := range args {

@@ -4,16 +4,61 @@ import (
 	"encoding/json"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
+	"github.com/rivo/uniseg"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
-// width is what tables must fit: a terminal nobody has widened.
+// width is what tables must fit where there is no terminal to ask: one nobody has widened.
 const width = 80
+
+// screen is the terminal that results go to, or nil.
+func (a *app) screen() *os.File {
+	if f, ok := a.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return nil
+}
+
+// width is the number of columns for tables.
+func (a *app) width() int {
+	if f := a.screen(); f != nil {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+			return w
+		}
+	}
+	return width
+}
+
+// colours reports whether a terminal may be written to in colours: see no-color.org.
+func (a *app) colours() bool {
+	if v, _ := a.lookup("NO_COLOR"); v != "" {
+		return false
+	}
+	kind, _ := a.lookup("TERM")
+	return kind != "dumb"
+}
+
+// Styles of text on a terminal, as the numbers of ECMA-48.
+const (
+	plain = ""
+	bold  = "1"
+	dim   = "2"
+	alarm = "1;31"
+)
+
+// paint styles text where colours are wanted.
+func paint(text, style string, colours bool) string {
+	if !colours || style == plain || text == "" {
+		return text
+	}
+	return "\x1b[" + style + "m" + text + "\x1b[0m"
+}
 
 func jsonFlag(cmd *cobra.Command, p *bool) {
 	cmd.Flags().BoolVar(p, "json", false, "print JSON instead of text")
@@ -50,7 +95,7 @@ func (t *table) render(limit int) string {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+			widths[i] = max(widths[i], columns(c))
 		}
 	}
 	for limit > 0 {
@@ -73,7 +118,7 @@ func (t *table) render(limit int) string {
 			c = shorten(c, widths[i])
 			line.WriteString(c)
 			if i < len(r)-1 {
-				line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)+2))
+				line.WriteString(strings.Repeat(" ", widths[i]-columns(c)+2))
 			}
 		}
 		b.WriteString(strings.TrimRight(line.String(), " "))
@@ -82,13 +127,23 @@ func (t *table) render(limit int) string {
 	return b.String()
 }
 
-// shorten cuts a cell to n characters, the last one a dot leader.
+// columns is the room that text takes on a terminal: wide letters take two, marks none.
+func columns(s string) int { return uniseg.StringWidth(s) }
+
+// shorten cuts text to n columns, the last one an ellipsis. It cuts between letters as people see them.
 func shorten(s string, n int) string {
-	r := []rune(s)
-	if len(r) <= n {
+	if columns(s) <= n {
 		return s
 	}
-	return string(r[:n-1]) + "…"
+	var b strings.Builder
+	room := n - 1
+	for g := uniseg.NewGraphemes(s); g.Next(); {
+		if room -= g.Width(); room < 0 {
+			break
+		}
+		b.WriteString(g.Str())
+	}
+	return b.String() + "…"
 }
 
 // short is the first 8 digits of a digest, a dash for none.

@@ -3,8 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
+	"math"
 	"strconv"
 	"strings"
 
@@ -18,7 +17,7 @@ func newPush(a *app) *cobra.Command {
 	var (
 		client  clientFlags
 		opts    api.PushOptions
-		metrics map[string]string
+		metrics []string
 		asJSON  bool
 	)
 	cmd := &cobra.Command{
@@ -32,15 +31,20 @@ an update counts once however many peers were tried. Pushed again with the same
 base and id it is found to be there. When the peer that acknowledged dies,
 nothing is to be done: others hold the update.
 
+Metrics are averaged over a round's updates, weighted by their examples; fedmesh
+rounds shows them.
+
 An update of 16 MiB or more that is interrupted goes on where it was, at the
 same peer or, when that has died, at the one that it was streaming to. At most
 4 MiB are sent twice.`,
 		Example: `  fedmesh push digits update.npz --combiner c1 --weight 600
+  fedmesh push digits update.npz --combiner c1 --weight 600 --metric loss=0.3 --metric accuracy=0.9
   python train.py | fedmesh push digits - --combiner c1 --weight 600 --base $DIGEST`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.Weight < 1 || opts.Weight > api.MaxWeight {
-				return usagef("--weight is %d; it must be 1 to %d", opts.Weight, int64(api.MaxWeight))
+				return hint(usagef("--weight is %d; it must be 1 to %d", opts.Weight, int64(api.MaxWeight)),
+					"give the number of examples that the combiner's clients trained on; see fedmesh push --help")
 			}
 			var err error
 			if opts.Metrics, err = parseMetrics(metrics); err != nil {
@@ -76,7 +80,7 @@ same peer or, when that has died, at the one that it was streaming to. At most
 	fs.Int64Var(&opts.Weight, "weight", 0, "number of examples behind the update (required)")
 	fs.StringVar(&opts.Base, "base", "latest", "`digest` of the model it was trained from, or latest")
 	fs.StringVar(&opts.ID, "id", "", "the update's `id` within session and combiner (default made of the base)")
-	fs.StringToStringVar(&metrics, "metric", nil, "a number reported with the update, `name=value`; repeatable")
+	fs.StringSliceVar(&metrics, "metric", nil, "a number reported with the update, `name=value`, as loss=0.3; repeatable")
 	jsonFlag(cmd, &asJSON)
 	required(cmd, "combiner", "weight")
 	return cmd
@@ -103,18 +107,35 @@ func traceable(err error, o api.PushOptions) error {
 	return fmt.Errorf("%w (request %s in the peers' logs)", err, o.Request)
 }
 
-// parseMetrics reads the values of --metric.
-func parseMetrics(text map[string]string) (map[string]float64, error) {
-	if len(text) == 0 {
-		return nil, nil
+// maxMetrics is how many metrics an update may have.
+const maxMetrics = 64
+
+// parseMetrics reads the values of --metric, and finds what a peer would refuse.
+func parseMetrics(pairs []string) (map[string]float64, error) {
+	if len(pairs) > maxMetrics {
+		return nil, usagef("--metric is given %d times; an update has at most %d metrics", len(pairs), maxMetrics)
 	}
-	out := make(map[string]float64, len(text))
-	for _, k := range slices.Sorted(maps.Keys(text)) {
-		v, err := strconv.ParseFloat(text[k], 64)
-		if err != nil {
-			return nil, usagef("--metric %s=%s is not a number", k, text[k])
+	var out map[string]float64
+	for _, pair := range pairs {
+		name, text, ok := strings.Cut(pair, "=")
+		name, text = strings.TrimSpace(name), strings.TrimSpace(text)
+		if !ok {
+			return nil, usagef("--metric %s has no value; write it as name=value", pair)
 		}
-		out[k] = v
+		if err := api.CheckName("metric", name); err != nil {
+			return nil, usagef("--metric %s: %w", pair, err)
+		}
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil, usagef("--metric %s=%s is not a finite number", name, text)
+		}
+		if _, twice := out[name]; twice {
+			return nil, usagef("--metric %s is given twice", name)
+		}
+		if out == nil {
+			out = make(map[string]float64, len(pairs))
+		}
+		out[name] = v
 	}
 	return out, nil
 }

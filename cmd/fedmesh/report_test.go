@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
 )
@@ -40,7 +41,7 @@ func TestSessionCommands(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	p.rounds = []api.RoundInfo{
-		{Round: 1, State: api.RoundFinal, Model: strings.Repeat("1a", 32), Updates: make([]api.UpdateInfo, 6), Weight: 600, Computed: map[string]string{"b": strings.Repeat("1a", 32), "a": strings.Repeat("1a", 32)}},
+		{Round: 1, State: api.RoundFinal, Model: strings.Repeat("1a", 32), Updates: make([]api.UpdateInfo, 6), Weight: 600, Metrics: map[string]float64{"loss": 1. / 3}, Computed: map[string]string{"b": strings.Repeat("1a", 32), "a": strings.Repeat("1a", 32)}},
 		{Round: 2, State: api.RoundSettled, Model: strings.Repeat("2b", 32), Computed: map[string]string{"a": strings.Repeat("3c", 32)}, WaitingFor: []string{"b"}},
 	}
 	p.info.Privacy = &api.Privacy{NoiseMultiplier: 1.5, Published: 12, Rho: 0.5, Epsilon: 4.5678, Delta: 1e-5}
@@ -48,7 +49,7 @@ func TestSessionCommands(t *testing.T) {
 	if want := "epsilon 4.57 at delta 1e-05, after 12 models with noise 1.5"; !strings.Contains(out, want) {
 		t.Errorf("%q is not in\n%s", want, out)
 	}
-	for _, want := range []string{"eta=0.5 tau=0.001", "at 6 combiners", "1      final    1a1a1a1a  6        600     a b", "2      settled  2b2b2b2b  0        0       a(!)         b"} {
+	for _, want := range []string{"eta=0.5 tau=0.001", "at 6 combiners", "1      final    6        600     1a1a1a1a  loss=0.3333  a b", "2      settled  0        0       2b2b2b2b  -            a(!)         b"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
@@ -67,24 +68,41 @@ func TestStatus(t *testing.T) {
 	p.mesh = api.MeshInfo{Self: "a", Mesh: "demo", Peers: []api.PeerInfo{
 		{Name: "a", Log: one, State: api.PeerAlive, API: "127.0.0.1:8080", Rounds: map[string]api.RoundModel{"s": {Round: 3, Model: two}}},
 		{Name: "b", Log: two, State: api.PeerAlive, API: "127.0.0.1:8081", VectorLag: 12, Rounds: map[string]api.RoundModel{"s": {Round: 2, Model: one}}},
-		{Name: "c", Log: one, State: api.PeerDead, API: "127.0.0.1:8082", Rounds: map[string]api.RoundModel{"s": {Round: 3, Model: two}}},
+		{Name: "c", Log: one, State: api.PeerDead, API: "127.0.0.1:8082", Rounds: map[string]api.RoundModel{"s": {Round: 3, Model: one}}},
 		{Name: "d", Log: two, State: api.PeerAlive},
 	}}
+	p.info.Model, p.info.ModelRound, p.info.Round, p.info.Config.TargetCombiners, p.info.Config.Copies = two, 3, 4, 4, 2
+	p.rounds = []api.RoundInfo{
+		{Round: 3, State: api.RoundSettled, Model: two, Computed: map[string]string{"a": two, "c": one}, Lost: []api.UpdateRef{{Combiner: "x", ID: "r2"}}},
+		{Round: 4, State: api.RoundOpen, Updates: []api.UpdateInfo{{Combiner: "x", ID: "1", Copies: []string{"a", "b"}}, {Combiner: "x", ID: "2", Copies: []string{"a"}}, {Combiner: "y", ID: "1", Copies: []string{"a", "b"}}}},
+	}
 	want := `mesh demo as a sees it: 3 of 4 peers alive, NOT AGREED
 
-PEER  STATE  LAG  API
-a *   alive  0    127.0.0.1:8080
-b     alive  12   127.0.0.1:8081
-c     dead   0    127.0.0.1:8082
-d     alive  0    -
+PEER  STATE  LAG  API             MODELS
+a *   alive  0    127.0.0.1:8080  agrees
+b     alive  12   127.0.0.1:8081  s 2 behind
+c     dead   0    127.0.0.1:8082  s 3 1a1a1a1a DIFFERS
+d     alive  0    -               s none
 
-SESSION  STATE  OPEN  ROUND  MODEL     AT
-s        open   1     3      2b2b2b2b  a c
-                      2      1a1a1a1a  b
-                      -      -         d
+SESSION  STATE  ROUND  UPDATES  MODEL     OF  AGE
+s        open   4      2/4      2b2b2b2b  3   -
+
+PROBLEMS
+  ! DIVERGENCE: session s, round 3: the same inputs gave different models: a
+    have 2b2b2b2b, c have 1a1a1a1a. Keep the logs and compare the peers'
+    machines and versions
+  ! LOST: session s, round 3: update r2 of x, which no peer in reach holds; it
+    returns when a holder does
+  ! COPIES MISSING: session s, round 4: 1 update held by fewer than 2 peers;
+    they copy what is missing by themselves
+  ! DEAD: peer c; rounds do not become final without it. Start it again, or if
+    it will not return: fedmesh forget c
 `
 	if got := sh.ok(t, "status"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := fromJSON[status](t, sh.ok(t, "status", "--json")); len(got.Problems) != 4 || got.Problems[0].Kind != "divergence" || got.Problems[0].Round != 3 || len(got.Rounds[p.info.Key]) != 2 {
+		t.Errorf("%+v", got)
 	}
 	if got := fromJSON[status](t, sh.ok(t, "status", "--json")); got.Mesh.Agreed || len(got.Mesh.Peers) != 4 || len(got.Sessions) != 1 || got.Mesh.Peers[0].Rounds["s"].Model != two {
 		t.Errorf("%+v", got)
@@ -113,14 +131,19 @@ func TestStatusFitsATerminal(t *testing.T) {
 		}
 		s.Mesh.Peers = append(s.Mesh.Peers, p)
 	}
+	s.Mesh.Peers[8].State, s.Mesh.Peers[9].State = api.PeerDead, api.PeerDead
 	s.Mesh.Peers[7].Name = strings.Repeat("p", 128)
 	for j := range 3 {
 		s.Sessions = append(s.Sessions, api.SessionInfo{Name: sessionName(j), State: api.SessionClosing, Round: 123456790})
 	}
-	out := showStatus(s)
-	checkWidth(t, out)
+	s.Problems = findProblems(s)
+	var out strings.Builder
+	for _, l := range showStatus(s, width, time.Now()) {
+		out.WriteString(l.text + "\n")
+	}
+	checkWidth(t, out.String())
 	for i := range 40 {
-		if name := s.Mesh.Peers[i].Name; i != 7 && !strings.Contains(out, name) {
+		if name := s.Mesh.Peers[i].Name; i != 7 && !strings.Contains(out.String(), name) {
 			t.Errorf("%s is missing", name)
 		}
 	}

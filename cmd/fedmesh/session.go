@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -92,7 +91,9 @@ func newSessionList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the sessions",
-		Args:  cobra.NoArgs,
+		Example: `  fedmesh session list
+  fedmesh session list --json | jq -r '.[] | select(.state == "open") | .name'`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var infos []api.SessionInfo
 			err := client.call(cmd, func(ctx context.Context, c *api.Client) (err error) {
@@ -102,7 +103,7 @@ func newSessionList(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.result(asJSON, infos, showSessions(infos))
+			return a.result(asJSON, infos, showSessions(infos, a.width()))
 		},
 	}
 	client.register(cmd, 2)
@@ -110,7 +111,7 @@ func newSessionList(a *app) *cobra.Command {
 	return cmd
 }
 
-func showSessions(infos []api.SessionInfo) string {
+func showSessions(infos []api.SessionInfo, limit int) string {
 	if len(infos) == 0 {
 		return "no sessions\n"
 	}
@@ -119,7 +120,7 @@ func showSessions(infos []api.SessionInfo) string {
 	for _, s := range infos {
 		t.row(s.Name, short(s.Key), s.State, number(s.Round), short(s.Model), number(s.ModelRound), s.Config.Strategy)
 	}
-	return t.render(width)
+	return t.render(limit)
 }
 
 // shown is what `fedmesh session show --json` prints.
@@ -137,7 +138,11 @@ func newSessionShow(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show SESSION",
 		Short: "Show a session and its last rounds",
-		Args:  cobra.ExactArgs(1),
+		Long: `Show what a session was opened with, its members, how far it is, and its last
+rounds. SESSION is a name or a key. For more of the rounds see fedmesh rounds.`,
+		Example: `  fedmesh session show digits
+  fedmesh session show digits --rounds 0`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if rounds < 0 || rounds > 1000 {
 				return usagef("--rounds is %d; it must be 0 to 1000", rounds)
@@ -153,7 +158,7 @@ func newSessionShow(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.result(asJSON, s, showSession(s))
+			return a.result(asJSON, s, showSession(s, a.width()))
 		},
 	}
 	client.register(cmd, 2)
@@ -162,7 +167,7 @@ func newSessionShow(a *app) *cobra.Command {
 	return cmd
 }
 
-func showSession(s shown) string {
+func showSession(s shown, limit int) string {
 	info := s.Session
 	var params strings.Builder
 	for _, k := range sortedKeys(info.Config.Params) {
@@ -192,20 +197,7 @@ func showSession(s shown) string {
 	if len(s.Rounds) == 0 {
 		return out
 	}
-	var t table
-	t.row("ROUND", "STATE", "MODEL", "UPDATES", "WEIGHT", "COMPUTED BY", "WAITING FOR")
-	for _, r := range s.Rounds {
-		by := make([]string, 0, len(r.Computed))
-		for _, p := range sortedKeys(r.Computed) {
-			if r.Computed[p] != r.Model {
-				p += "(!)"
-			}
-			by = append(by, p)
-		}
-		t.row(number(r.Round), r.State, short(r.Model), strconv.Itoa(len(r.Updates)), strconv.FormatInt(r.Weight, 10),
-			dash(strings.Join(by, " ")), dash(strings.Join(r.WaitingFor, " ")))
-	}
-	return out + "\n" + t.render(width)
+	return out + "\n" + showRounds(s.Rounds, limit)
 }
 
 func newSessionClose(a *app) *cobra.Command {
@@ -218,7 +210,8 @@ func newSessionClose(a *app) *cobra.Command {
 		Short: "Close a session",
 		Long: `Close a session. What is acknowledged still goes into its last round; nothing is
 accepted after. Its models stay available.`,
-		Args: cobra.ExactArgs(1),
+		Example: `  fedmesh session close digits`,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var info api.SessionInfo
 			err := client.call(cmd, func(ctx context.Context, c *api.Client) (err error) {

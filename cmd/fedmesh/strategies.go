@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -91,7 +90,7 @@ func showStrategies(infos []strategyInfo) string {
 		}
 		var names int
 		for _, p := range i.Params {
-			names = max(names, utf8.RuneCountInString(p.Name+"="+p.Default))
+			names = max(names, columns(p.Name+"="+p.Default))
 		}
 		for _, p := range i.Params {
 			fmt.Fprintf(&b, "  %-*s  %s\n", names, p.Name+"="+p.Default, p.Values)
@@ -102,19 +101,23 @@ func showStrategies(infos []strategyInfo) string {
 }
 
 // wrap breaks text between words into indented lines that fit a terminal.
-func wrap(text, indent string) string {
+func wrap(text, indent string) string { return wrapTo(text, indent, indent, width) }
+
+// wrapTo breaks text between words into lines that fit the limit; the first has a beginning of its own.
+func wrapTo(text, first, indent string, limit int) string {
 	var b strings.Builder
-	line := indent
+	line, empty := first, true
 	for word := range strings.FieldsSeq(text) {
 		switch {
-		case line == indent:
+		case empty:
 			line += word
-		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
+		case columns(line)+1+columns(word) <= limit:
 			line += " " + word
 		default:
 			b.WriteString(line + "\n")
 			line = indent + word
 		}
+		empty = false
 	}
 	return b.String() + line + "\n"
 }

@@ -39,9 +39,10 @@ func readBuild() buildInfo {
 func newVersion(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "version",
-		Short: "Show the version of this binary",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Show the version of this binary",
+		Example: `  fedmesh version --json | jq -r .version`,
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			b := readBuild()
 			return a.result(asJSON, b, fmt.Sprintf("fedmesh %s (%s, %s)\n", b.Version, b.Go, b.Platform))
