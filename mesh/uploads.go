@@ -27,9 +27,17 @@ func (p *Peer) pushingUpload(name string, req api.PushRequest) upload.Work {
 	return &pushing{p: p, req: req, upload: name}
 }
 
+// Owner implements upload.Owned.
+func (g *pushing) Owner() (session, combiner string) { return g.req.Session, g.req.Combiner }
+
 // passedOn is an upload that another peer passes on to this one. It implements upload.Work.
 type passedOn struct {
 	pushing
+}
+
+// Owner implements upload.Owned.
+func (g *passedOn) Owner() (session, combiner string) {
+	return g.offer.Session.String(), g.offer.Combiner
 }
 
 // A copy of what the sender holds has been heard of before, and is none the less the first that comes of the update.

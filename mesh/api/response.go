@@ -29,8 +29,9 @@ type response struct {
 	body   *body // nil without one
 	status int   // 0: the header is not out
 	sent   int64
-	mute   bool // the answer is complete, what follows is dropped
-	done   bool // the handler ended in order
+	mute   bool   // the answer is complete, what follows is dropped
+	done   bool   // the handler ended in order
+	token  string // name of the caller's, for the log
 }
 
 func newResponse(w http.ResponseWriter, r *http.Request, o ServerOptions) *response {

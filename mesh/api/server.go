@@ -18,6 +18,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+
+	"github.com/fedmesh/fedmesh/mesh/access"
 )
 
 // Headers of ours.
@@ -61,6 +63,8 @@ type ServerOptions struct {
 	Gatherer   prometheus.Gatherer   // nil: no /metrics
 	MaxBody    int64                 // bytes of a model; default DefaultMaxBody
 	Timeouts   Timeouts
+	Tokens     func() *access.Set // who may do what, asked for at each request; nil: everybody everything
+	Limits     Limits
 }
 
 // Server serves the API over a Backend. It is an http.Handler.
@@ -73,6 +77,8 @@ type Server struct {
 	routes  []route
 	origin  *http.CrossOriginProtection
 	streams chan struct{} // one token per event stream
+	login   *login
+	limits  *limits
 
 	// life ends at Close: event streams and long polls end with it.
 	life context.Context
@@ -100,17 +106,20 @@ func NewServer(b Backend, o ServerOptions) *Server {
 		mux:     http.NewServeMux(),
 		origin:  http.NewCrossOriginProtection(),
 		streams: make(chan struct{}, maxStreams),
+		login:   newLogin(),
+		limits:  newLimits(o.Limits),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
-	s.routes = slices.Concat(s.sessionRoutes(), s.updateRoutes(), s.uploadRoutes(), s.modelRoutes(), s.roundRoutes(), s.meshRoutes(), s.pageRoutes())
+	s.routes = slices.Concat(s.sessionRoutes(), s.updateRoutes(), s.uploadRoutes(), s.modelRoutes(), s.roundRoutes(), s.meshRoutes(), s.loginRoutes(), s.pageRoutes())
 	byPattern := map[string]map[string]handler{}
 	for _, rt := range s.routes {
 		if byPattern[rt.pattern] == nil {
 			byPattern[rt.pattern] = map[string]handler{}
 		}
-		byPattern[rt.pattern][rt.method] = rt.serve
+		serve := s.guarded(rt)
+		byPattern[rt.pattern][rt.method] = serve
 		if rt.method == http.MethodGet && rt.pattern != "/v1/events" {
-			byPattern[rt.pattern][http.MethodHead] = rt.serve
+			byPattern[rt.pattern][http.MethodHead] = serve
 		}
 	}
 	for pattern, methods := range byPattern {
@@ -142,6 +151,9 @@ func (s *Server) HTTPServer(h http.Handler) *http.Server {
 type connKey struct{}
 
 func withConn(ctx context.Context, c net.Conn) context.Context {
+	if inner, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
+		c = inner.NetConn()
+	}
 	return context.WithValue(ctx, connKey{}, c)
 }
 
@@ -187,6 +199,9 @@ func (s *Server) dispatch(pattern string, methods map[string]handler) http.Handl
 				Int64("received", w.received()).Int64("sent", w.sent).Str("remote", r.RemoteAddr)
 			if n := tryFrom(r.Header); n > 0 {
 				e = e.Int("try", n)
+			}
+			if w.token != "" {
+				e = e.Str("token", w.token)
 			}
 			e.Msg("answered")
 		}()

@@ -47,6 +47,8 @@ func (w *pushWork) Take(ctx context.Context, body io.Reader) (err error) {
 	return err
 }
 
+func (w *pushWork) Owner() (session, combiner string) { return w.req.Session, w.req.Combiner }
+
 func (w *pushWork) Finish(context.Context) (api.Receipt, error) { return w.receipt, nil }
 
 const (

@@ -25,6 +25,12 @@ type Work interface {
 	Finish(ctx context.Context) (api.Receipt, error)
 }
 
+// Owned is a Work that knows whose update it is.
+type Owned interface {
+	// Owner returns the session, by name or key, and the combiner.
+	Owner() (session, combiner string)
+}
+
 // Options of a Set. Zero fields take the defaults.
 type Options struct {
 	Most   int           // uploads that are not whole, at a time; 256
@@ -221,6 +227,18 @@ func (s *Set) End(name string) error {
 	u.stop(errEnded)
 	s.remove(u)
 	return nil
+}
+
+// Owner implements api.UploadOwner. The uploads of a Work that is not Owned are nobody's.
+func (s *Set) Owner(name string) (session, combiner string, ok bool) {
+	u, err := s.find(name)
+	if err != nil {
+		return "", "", false
+	}
+	if w, knows := u.work.(Owned); knows {
+		session, combiner = w.Owner()
+	}
+	return session, combiner, true
 }
 
 // Drop ends an upload of another peer's that is not whole, unless a client has come for it.
