@@ -36,8 +36,8 @@ type Handler interface {
 // ErrClosed is returned by methods of a Gossip that was closed.
 var ErrClosed = errors.New("gossip: closed")
 
-// deadNodeReclaim is how long a name stays tied to a dead member's address.
-const deadNodeReclaim = 30 * time.Second
+// deadNodeReclaim is how long a name stays tied to a dead member's address. It need not be long: that a member is dead has been found out with patience.
+const deadNodeReclaim = 3 * time.Second
 
 // Gossip is one member of a mesh. Its methods may be called from any goroutine.
 type Gossip struct {

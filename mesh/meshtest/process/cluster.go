@@ -111,12 +111,23 @@ func NewCluster(o Options) (*Cluster, error) {
 	}
 	for _, n := range c.nodes {
 		n.args = append([]string{
-			"node", "--name", n.name, "--listen", n.api.addr(), "--gossip", n.gossip.addr(),
-			"--join", strings.Join(seeds, ","), "--data-dir", n.dir, "--mesh", o.Mesh,
+			"node", "--name", n.name, "--join", strings.Join(seeds, ","), "--data-dir", n.dir, "--mesh", o.Mesh,
 			"--log-format", "json", "--fsync", "auto",
 		}, o.ExtraArgs...)
 	}
 	return c, nil
+}
+
+// Move gives a node that does not run other ports, which is to the others as if it came back on another machine: it keeps its name and its data.
+func (c *Cluster) Move(name string) error {
+	n, err := c.node(name)
+	if err != nil {
+		return err
+	}
+	if running, _, _ := n.state(); running {
+		return fmt.Errorf("process: %s runs, stop it first", name)
+	}
+	return n.settle(nil, 0)
 }
 
 // Start starts all nodes and waits until each of them is ready.

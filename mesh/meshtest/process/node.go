@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -58,7 +59,7 @@ func (n *node) run(binary string) error {
 	if err != nil {
 		return fmt.Errorf("process: %s: %w", n.name, err)
 	}
-	cmd := exec.Command(binary, n.args...)
+	cmd := exec.Command(binary, slices.Concat(n.args, []string{"--listen", n.api.addr(), "--gossip", n.gossip.addr()})...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = childAttr()
 	err = n.start(cmd)
