@@ -216,6 +216,7 @@ func (p *Peer) tell(s *ledger.Session, was, now reported) {
 		p.events.add(api.Event{Type: api.EventRound, Session: name, Round: now.open, State: api.RoundOpen})
 	}
 	if was.digest != now.digest || was.model != now.model {
+		p.notify() // the decisions made it the current one, whatever there was to say of it
 		p.events.add(api.Event{Type: api.EventModel, Session: name, Round: now.model, Digest: now.digest})
 	}
 	for n := was.final + 1; n <= now.final; n++ {
