@@ -218,7 +218,7 @@ func (f *nodeFlags) config(log zerolog.Logger, registry *prometheus.Registry) (m
 	cfg := mesh.DefaultConfig()
 	cfg.Name, cfg.Mesh, cfg.API, cfg.DataDir = f.name, f.mesh, f.advertiseAPI, f.dataDir
 	cfg.Gossip, cfg.AdvertiseGossip, cfg.Join = f.gossip, f.advertiseGossip, f.join
-	cfg.Logger, cfg.Registerer, cfg.KeepModels = log, registry, f.keepModels
+	cfg.Logger, cfg.Registerer, cfg.Version, cfg.KeepModels = log, registry, readBuild().Version, f.keepModels
 	if err := cfg.Fsync.UnmarshalText([]byte(f.fsync)); err != nil {
 		return cfg, &usageError{err}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/gossip"
 )
 
 // How long a stopping peer waits for requests under way, and then for its own parts: together less than the 30 s after which Kubernetes kills.
@@ -53,6 +54,12 @@ func runNode(ctx context.Context, f nodeFlags, log zerolog.Logger,
 	if f.advertiseAPI == "" {
 		f.advertiseAPI = ln.Addr().String()
 	}
+	unexport, err := gossip.ExportMemberlist(registry)
+	if err != nil {
+		ln.Close()
+		return err
+	}
+	defer unexport()
 	peer, err := create(f, log, registry)
 	if err != nil {
 		ln.Close()

@@ -100,7 +100,7 @@ func (d delegate) NotifyUpdate(n *memberlist.Node) {
 // NotifyConflict implements memberlist.ConflictDelegate.
 func (d delegate) NotifyConflict(known, claimed *memberlist.Node) {
 	d.g.metrics.conflicts.Inc()
-	d.g.log.Error().Str("name", known.Name).Str("known", known.Address()).Str("claimed", claimed.Address()).
+	d.g.log.Error().Str("peer", known.Name).Str("known", known.Address()).Str("claimed", claimed.Address()).
 		Msg("two members use one name: rename one of them")
 	d.g.inbox.push(item{kind: itemConflict, name: known.Name, known: known.Address(), claimed: claimed.Address()})
 }

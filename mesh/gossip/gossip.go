@@ -154,7 +154,7 @@ func (g *Gossip) Start(ctx context.Context) error {
 	}
 	g.state = started
 	g.running.Store(true)
-	g.log.Info().Str("mesh", g.cfg.Mesh).Str("name", g.cfg.Name).Str("addr", g.Addr()).Msg("gossip started")
+	g.log.Info().Str("mesh", g.cfg.Mesh).Str("address", g.Addr()).Msg("gossip started")
 	return nil
 }
 
@@ -163,7 +163,7 @@ func (g *Gossip) prepare(ctx context.Context) (*memberlist.Config, *transport, e
 	mc := memberlist.DefaultLANConfig()
 	mc.Name = g.cfg.Name
 	mc.Label = g.cfg.Mesh
-	mc.Logger = log.New(lineWriter{g.log}, "", 0)
+	mc.Logger = log.New(newLineWriter(g.log), "", 0)
 	mc.ProbeInterval, mc.ProbeTimeout = g.cfg.ProbeInterval, g.cfg.ProbeTimeout
 	mc.SuspicionMult = g.cfg.SuspicionMult
 	mc.GossipInterval = g.cfg.GossipInterval

@@ -195,7 +195,7 @@ func (g *Gossip) write(ctx context.Context) {
 			}
 			if err := g.list.SendBestEffort(&node, d.frame); err != nil {
 				g.metrics.drop("datagram", "failed", 1)
-				g.log.Debug().Err(err).Str("to", d.name).Msg("datagram not sent")
+				g.log.Debug().Err(err).Str("peer", d.name).Msg("datagram not sent")
 				continue
 			}
 			g.metrics.sent.WithLabelValues("datagram").Inc()
@@ -221,7 +221,7 @@ func (g *Gossip) stream(name string) {
 		}
 		if err := g.list.SendReliable(&node, frame); err != nil {
 			g.metrics.drop("stream", "failed", 1)
-			g.log.Debug().Err(err).Str("to", name).Int("bytes", len(frame)-1).Msg("stream message not sent")
+			g.log.Debug().Err(err).Str("peer", name).Int("bytes", len(frame)-1).Msg("stream message not sent")
 			continue
 		}
 		g.metrics.sent.WithLabelValues("stream").Inc()

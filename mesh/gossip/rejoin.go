@@ -20,6 +20,8 @@ const (
 	resolveTimeout = 2 * time.Second
 	// saveAfter is how long membership must have changed before it is saved.
 	saveAfter = time.Second
+	// tellAlone is at which of the rounds that find nobody, from the sixth on, the log says so.
+	tellAlone = 10
 	// maxSaved bounds the addresses handed to SavePeers.
 	maxSaved = 128
 )
@@ -50,7 +52,7 @@ func (g *Gossip) rejoin(ctx context.Context) {
 		default:
 			wait = min(wait, eager(alone))
 			alone++
-			if tried > 0 && alone > 5 {
+			if tried > 0 && alone > 5 && (alone-6)%tellAlone == 0 {
 				g.log.Warn().Int("tried", tried).Msg("no other member can be reached, still trying")
 			}
 		}
@@ -77,11 +79,11 @@ func (g *Gossip) joinRound(ctx context.Context) int {
 func (g *Gossip) joinOne(addr string) bool {
 	if _, err := g.list.Join([]string{addr}); err != nil {
 		g.metrics.joins.WithLabelValues("failed").Inc()
-		g.log.Debug().Err(err).Str("addr", addr).Msg("join failed")
+		g.log.Debug().Err(err).Str("address", addr).Msg("join failed")
 		return false
 	}
 	g.metrics.joins.WithLabelValues("ok").Inc()
-	g.log.Debug().Str("addr", addr).Msg("joined")
+	g.log.Debug().Str("address", addr).Msg("joined")
 	return true
 }
 
@@ -131,12 +133,12 @@ func (g *Gossip) joinTargets(ctx context.Context) []string {
 func (g *Gossip) resolveAddr(ctx context.Context, addr string) []string {
 	host, port, err := splitAddr(addr)
 	if err != nil || host == "" || port == 0 {
-		g.log.Warn().Str("addr", addr).Msg("address ignored: not host:port")
+		g.log.Warn().Str("address", addr).Msg("address ignored: not host:port")
 		return nil
 	}
 	ips, err := resolve(ctx, host, g.cfg.Lookup)
 	if err != nil {
-		g.log.Debug().Err(err).Str("addr", addr).Msg("address not found")
+		g.log.Debug().Err(err).Str("address", addr).Msg("address not found")
 		return nil
 	}
 	addrs := make([]string, len(ips))

@@ -109,7 +109,7 @@ func TestSockets(t *testing.T) {
 		t.Errorf("Start after Close: %v", err)
 	}
 	a.Broadcast([]byte("nobody"))
-	for _, want := range []string{`"level":"info"`, `"from":"memberlist"`, `"level":"debug"`} {
+	for _, want := range []string{`"level":"info"`, `"part":"memberlist"`, `"level":"debug"`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("log lacks %s:\n%s", want, out.String())
 		}

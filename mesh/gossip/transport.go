@@ -109,6 +109,7 @@ func (t *transport) receive() {
 	for {
 		select {
 		case p := <-t.Transport.PacketCh():
+			t.metrics.wireReceived.WithLabelValues(wayDatagram).Add(float64(len(p.Buf)))
 			if !t.gate.packet(p.Buf, p.From) {
 				continue
 			}
@@ -130,6 +131,7 @@ func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
 // WriteToAddress implements memberlist.NodeAwareTransport.
 func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	t.metrics.wireSent.WithLabelValues(wayDatagram).Add(float64(len(b)))
 	if aware, ok := t.Transport.(memberlist.NodeAwareTransport); ok {
 		return aware.WriteToAddress(b, a)
 	}
@@ -186,7 +188,7 @@ func (t *transport) Shutdown() error {
 var errStreams = errors.New("gossip: too many streams, or shut down")
 
 func (t *transport) track(c net.Conn, direction int) (net.Conn, error) {
-	tc := &trackedConn{Conn: c, t: t, direction: direction}
+	tc := &trackedConn{Conn: meter{c, t.metrics}, t: t, direction: direction}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed || t.counts[direction] >= maxStreams {

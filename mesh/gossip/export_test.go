@@ -1,0 +1,4 @@
+package gossip
+
+// NewLineWriter is what takes memberlist's lines.
+var NewLineWriter = newLineWriter
