@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/fedmesh/fedmesh/benchmarks/command"
 )
 
 // aims are the moments that are waited for; the others come by themselves.
@@ -22,7 +24,7 @@ func (k *killer) aim(ctx context.Context, moment string) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, k.config.killEvery)
 	defer cancel()
-	for ; ctx.Err() == nil; pause(ctx, aimEvery) {
+	for ; ctx.Err() == nil; command.Pause(ctx, aimEvery) {
 		for _, p := range k.cluster.Running() {
 			k.mu.Lock()
 			_, starting := k.dead[p]

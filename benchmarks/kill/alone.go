@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fedmesh/fedmesh/benchmarks/command"
+	"github.com/fedmesh/fedmesh/benchmarks/figures"
 	"github.com/fedmesh/fedmesh/mesh/api"
 )
 
@@ -42,7 +44,7 @@ func (t *trial) leaveOne(ctx context.Context) error {
 		if round >= t.config.calm+(t.config.rounds+2)/3 {
 			break
 		}
-		if pause(ctx, 5*time.Millisecond); ctx.Err() != nil {
+		if command.Pause(ctx, 5*time.Millisecond); ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}
@@ -90,7 +92,7 @@ func (t *trial) leaveOne(ctx context.Context) error {
 			t.alone = a
 			return nil
 		}
-		pause(ctx, 5*time.Millisecond)
+		command.Pause(ctx, 5*time.Millisecond)
 	}
 	return fmt.Errorf("kill: the peers came back and did not agree: %w", ctx.Err())
 }
@@ -132,7 +134,7 @@ func (t *trial) watchAlone(ctx context.Context, a *Alone) error {
 		if a.Pushes > 0 && a.Rounds >= enough && t.now()-a.At >= t.config.restartAfter.Seconds() {
 			return nil
 		}
-		if pause(ctx, 5*time.Millisecond); ctx.Err() != nil {
+		if command.Pause(ctx, 5*time.Millisecond); ctx.Err() != nil {
 			return errors.Join(fmt.Errorf("kill: %s alone acknowledged %d updates with one copy and finished %d rounds: %w",
 				a.Peer, a.Pushes, a.Rounds, ctx.Err()), errNoProgress)
 		}
@@ -144,9 +146,9 @@ var errNoProgress = errors.New("kill: the last peer does not go on")
 // write prints it for people.
 func (a *Alone) write(w *bytes.Buffer, peers int) {
 	fmt.Fprintf(w, "\n%d of %d peers were killed at once after round %d; %s alone was left.\n", peers-1, peers, a.Before, a.Peer)
-	fmt.Fprintf(w, "  It served the model of round %d, whole, %s after the kill: %.16s.\n", a.Round, seconds(a.Served), a.Model)
-	fmt.Fprintf(w, "  It acknowledged its first update alone (the receipt says copies 1) after %s, and %d in %s.\n", seconds(a.Acked), a.Pushes, seconds(a.Lasted))
+	fmt.Fprintf(w, "  It served the model of round %d, whole, %s after the kill: %.16s.\n", a.Round, figures.Seconds(a.Served), a.Model)
+	fmt.Fprintf(w, "  It acknowledged its first update alone (the receipt says copies 1) after %s, and %d in %s.\n", figures.Seconds(a.Acked), a.Pushes, figures.Seconds(a.Lasted))
 	fmt.Fprintf(w, "  It finished %d rounds alone.\n", a.Rounds)
 	fmt.Fprintf(w, "  The others were started together and ready after %s; all %d served the same model, of round %d, after %s.\n",
-		seconds(a.Returned), peers, a.AgreedOn, seconds(a.Agreed))
+		figures.Seconds(a.Returned), peers, a.AgreedOn, figures.Seconds(a.Agreed))
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fedmesh/fedmesh/benchmarks/command"
 	"github.com/fedmesh/fedmesh/benchmarks/verify"
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
@@ -119,7 +120,7 @@ func (t *trial) combine(ctx context.Context, index int, stop <-chan struct{}) er
 			return err
 		}
 		update = trained.Append(update[:0])
-		pause(ctx, time.Duration(float64(t.config.train)*(0.75+0.5*r.Float64())))
+		command.Pause(ctx, time.Duration(float64(t.config.train)*(0.75+0.5*r.Float64())))
 		p := Push{Combiner: name, ID: strconv.Itoa(step)}
 		watched := t.uploads[index]
 		watched.begin(process.Key{Combiner: name, ID: p.ID})

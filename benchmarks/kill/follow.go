@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fedmesh/fedmesh/benchmarks/command"
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
@@ -56,7 +57,7 @@ func (w *watch) follow(ctx context.Context, peer process.Peer, session string, d
 		switch {
 		case err != nil:
 			digest = "" // it may know less after a start
-			pause(ctx, 30*time.Millisecond)
+			command.Pause(ctx, 30*time.Millisecond)
 		case d != "":
 			digest = d
 			w.see(peer.Name, round, d)
@@ -91,14 +92,4 @@ func newer(ctx context.Context, transport http.RoundTripper, url, session, diges
 		return 0, "", nil
 	}
 	return 0, "", fmt.Errorf("kill: %s answers %s", url, resp.Status)
-}
-
-// pause waits a while or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -72,8 +72,8 @@ func TestFaultsFail(t *testing.T) {
 			tr.conclude(r, process.Judge(receipts, views))
 			report := &Report{Kill: killRandom, Systems: []*Result{r}}
 			report.judge()
-			if r.Bad() == c.fine || (report.broken() == nil) != c.fine {
-				t.Errorf("bad %v, limits %v, %+v", r.Bad(), report.broken(), *r)
+			if r.Bad() == c.fine || (report.Limits.Broken("kill") == nil) != c.fine {
+				t.Errorf("bad %v, limits %v, %+v", r.Bad(), report.Limits.Broken("kill"), *r)
 			}
 		})
 	}
@@ -95,8 +95,8 @@ func TestChangedFinalFails(t *testing.T) {
 	tr.conclude(r, process.Judge(receipts, views))
 	report := &Report{Kill: killRandom, Systems: []*Result{r}}
 	report.judge()
-	if !r.Bad() || report.broken() == nil || !slices.Equal(r.Changed, []uint64{2}) {
-		t.Errorf("%+v, %v", *r, report.broken())
+	if !r.Bad() || report.Limits.Broken("kill") == nil || !slices.Equal(r.Changed, []uint64{2}) {
+		t.Errorf("%+v, %v", *r, report.Limits.Broken("kill"))
 	}
 }
 
@@ -133,38 +133,38 @@ func TestLimits(t *testing.T) {
 		r := good()
 		c.spoil(r.Systems[0], r.Systems[1])
 		r.judge()
-		err := r.broken()
+		err := r.Limits.Broken("kill")
 		if c.say == "" && err != nil || c.say != "" && (err == nil || !strings.Contains(err.Error(), c.say) || len(strings.Split(err.Error(), "\n")) > 1) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	few := good()
 	few.Kills = 3
-	if few.judge(); few.broken() == nil {
+	if few.judge(); few.Limits.Broken("kill") == nil {
 		t.Error("too few kills are not seen")
 	}
 	cut := good()
 	cut.Partition = true
 	cut.Systems[0].Kills = nil
 	cut.Systems[0].Cuts = []Cut{{At: 1, Healed: 2, Contact: 2.5, Agreed: 3, Rounds: [2]uint64{4, 1}, Acked: [2]int{9, 2}}}
-	if cut.judge(); cut.broken() != nil {
-		t.Error(cut.broken())
+	if cut.judge(); cut.Limits.Broken("kill") != nil {
+		t.Error(cut.Limits.Broken("kill"))
 	}
 	cut.Systems[0].Cuts[0].Rounds[1] = 0
-	if cut.judge(); cut.broken() == nil {
+	if cut.judge(); cut.Limits.Broken("kill") == nil {
 		t.Error("a side that stood still is not seen")
 	}
 	cut.Systems[0].Cuts[0].Rounds[1], cut.Systems[0].Cuts[0].Agreed = 1, 0
-	if cut.judge(); cut.broken() == nil {
+	if cut.judge(); cut.Limits.Broken("kill") == nil {
 		t.Error("a cut that was never healed is not seen")
 	}
 	lone := good()
 	lone.Kill = killAllButOne
-	if lone.judge(); lone.broken() == nil {
+	if lone.judge(); lone.Limits.Broken("kill") == nil {
 		t.Error("that nobody was left alone is not seen")
 	}
 	lone.Systems[0].Alone = &Alone{Round: 3, Before: 3, Pushes: 1, Rounds: 2, AgreedOn: 6}
-	if lone.judge(); lone.broken() != nil {
-		t.Error(lone.broken())
+	if lone.judge(); lone.Limits.Broken("kill") != nil {
+		t.Error(lone.Limits.Broken("kill"))
 	}
 }

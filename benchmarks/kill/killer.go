@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fedmesh/fedmesh/benchmarks/command"
 	"github.com/fedmesh/fedmesh/benchmarks/kill/raftctl"
 )
 
@@ -116,7 +117,7 @@ func (t *trial) leader(ctx context.Context) string {
 		_, first := t.watch.newest()
 		return first
 	}
-	for until := time.Now().Add(t.config.killEvery / 2); time.Now().Before(until) && ctx.Err() == nil; pause(ctx, 20*time.Millisecond) {
+	for until := time.Now().Add(t.config.killEvery / 2); time.Now().Before(until) && ctx.Err() == nil; command.Pause(ctx, 20*time.Millisecond) {
 		for _, p := range t.cluster.Peers() {
 			// Only the leader itself knows for sure.
 			if state, err := raftctl.Ask(ctx, http.DefaultClient, p.URL); err == nil && state.Leads() {
@@ -135,7 +136,7 @@ func (k *killer) kill(ctx context.Context, victim string) error {
 	}
 	number := numbers[0]
 	k.back.Go(func() {
-		pause(ctx, k.config.restartAfter)
+		command.Pause(ctx, k.config.restartAfter)
 		err := k.revive(ctx, number, victim)
 		k.mu.Lock()
 		defer k.mu.Unlock()

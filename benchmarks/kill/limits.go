@@ -1,9 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"math"
+
+	"github.com/fedmesh/fedmesh/benchmarks/figures"
 )
 
 // What fedmesh is held to.
@@ -14,14 +15,6 @@ const (
 	mergeWithin   = 2.0  // seconds from the first contact after a cut to one model, p99
 	momentsWanted = 200  // kills from which on each moment must have been hit
 )
-
-// Limit is a promise and what was measured of it.
-type Limit struct {
-	What     string `json:"what"`
-	Measured string `json:"measured"`
-	Bound    string `json:"bound"`
-	Kept     bool   `json:"kept"`
-}
 
 // judge fills in the limits of fedmesh, when it was among the systems.
 func (r *Report) judge() {
@@ -44,53 +37,48 @@ func (r *Report) judge() {
 		r.cutLimits(mesh)
 	case r.Kill == killAllButOne:
 		a := mesh.Alone
-		r.limit("the last peer serves the last model, acknowledges with copies 1 and finishes rounds", "a round",
+		r.Limits.Add("the last peer serves the last model, acknowledges with copies 1 and finishes rounds", "a round",
 			a != nil && a.Round >= a.Before && a.Pushes > 0 && a.Rounds > 0, "%t", a != nil)
-		r.limit("the others return and all agree", "yes", a != nil && a.AgreedOn > a.Before, "%t", a != nil && a.AgreedOn > a.Before)
+		r.Limits.Add("the others return and all agree", "yes", a != nil && a.AgreedOn > a.Before, "%t", a != nil && a.AgreedOn > a.Before)
 	case len(mesh.Kills) > 0:
 		r.killLimits(mesh, raft)
 	}
 }
 
-// limit adds one. What cannot be told is not kept.
-func (r *Report) limit(what, bound string, kept bool, format string, args ...any) {
-	r.Limits = append(r.Limits, Limit{What: what, Measured: fmt.Sprintf(format, args...), Bound: bound, Kept: kept})
-}
-
 // most adds a limit on a time.
 func (r *Report) most(what string, took, bound float64) {
-	r.limit(what, "at most "+seconds(bound), !math.IsNaN(took) && took <= bound, "%s", seconds(took))
+	r.Limits.Add(what, "at most "+figures.Seconds(bound), !math.IsNaN(took) && took <= bound, "%s", figures.Seconds(took))
 }
 
 func (r *Report) nothingWrong(m *Result) {
 	n := m.Lost + m.Doubled + m.Altered
-	r.limit("updates lost, doubled or altered", "0", n == 0, "%d of %d", n, m.Acknowledged)
-	r.limit("rounds divergent, changed when final, or not the mean", "0", m.Divergent+len(m.Changed)+len(m.Means.Wrong) == 0,
+	r.Limits.Add("updates lost, doubled or altered", "0", n == 0, "%d of %d", n, m.Acknowledged)
+	r.Limits.Add("rounds divergent, changed when final, or not the mean", "0", m.Divergent+len(m.Changed)+len(m.Means.Wrong) == 0,
 		"%d of %d", m.Divergent+len(m.Changed)+len(m.Means.Wrong), m.Rounds)
-	r.limit("all peers agree in the end, and all combiners could go on", "yes", m.Agreed && m.Faults == "" && m.GaveUp == 0 && m.InTime, "%t", m.Agreed && m.InTime)
+	r.Limits.Add("all peers agree in the end, and all combiners could go on", "yes", m.Agreed && m.Faults == "" && m.GaveUp == 0 && m.InTime, "%t", m.Agreed && m.InTime)
 }
 
 func (r *Report) killLimits(mesh, raft *Result) {
 	if r.Kills > 0 {
-		r.limit("kills", fmt.Sprintf("at least %d", r.Kills), len(mesh.Kills) >= r.Kills, "%d", len(mesh.Kills))
+		r.Limits.Add("kills", fmt.Sprintf("at least %d", r.Kills), len(mesh.Kills) >= r.Kills, "%d", len(mesh.Kills))
 	}
 	// Only what was retried tells anything; few kills may hit no push.
 	if l := mesh.Latencies(mesh.retried); len(l) > 0 {
-		r.most("push retried after a kill, p99", quantile(l, 0.99), retryWithin)
+		r.most("push retried after a kill, p99", figures.Quantile(l, 0.99), retryWithin)
 	}
 	killed, _ := mesh.Agreements()
 	calm, _ := mesh.CalmAgreements()
-	r.most("kill to the next agreed round, p99, beyond that without a kill", quantile(killed, 0.99)-quantile(calm, 0.99), agreeWithin)
+	r.most("kill to the next agreed round, p99, beyond that without a kill", figures.Quantile(killed, 0.99)-figures.Quantile(calm, 0.99), agreeWithin)
 	if raft != nil && mesh.Gap() > 0 {
 		times := raft.Gap() / mesh.Gap()
-		r.limit("longest time without a finished round, raft's beside fedmesh's", fmt.Sprintf("at least %.0f times", gapTimes), times >= gapTimes, "%.1f times", times)
+		r.Limits.Add("longest time without a finished round, raft's beside fedmesh's", fmt.Sprintf("at least %.0f times", gapTimes), times >= gapTimes, "%.1f times", times)
 	}
 	if len(mesh.Kills) < momentsWanted {
 		return
 	}
 	hit := mesh.Moments()
 	for _, what := range []string{duringUpload, duringCopies, duringSeal, duringRepair, duringStart} {
-		r.limit("kills during: "+what, "at least 1", hit[what] > 0, "%d", hit[what])
+		r.Limits.Add("kills during: "+what, "at least 1", hit[what] > 0, "%d", hit[what])
 	}
 }
 
@@ -105,20 +93,9 @@ func (r *Report) cutLimits(mesh *Result) {
 	if len(mesh.Cuts) == 0 {
 		least, acked = 0, 0
 	}
-	r.limit("rounds finished on either side of each cut", "at least 1", least > 0, "%d", least)
-	r.limit("updates acknowledged on either side of each cut", "at least 1", acked > 0, "%d", acked)
+	r.Limits.Add("rounds finished on either side of each cut", "at least 1", least > 0, "%d", least)
+	r.Limits.Add("updates acknowledged on either side of each cut", "at least 1", acked > 0, "%d", acked)
 	took, open := mesh.Agreements()
-	r.most("first contact to one model everywhere, p99", quantile(took, 0.99), mergeWithin)
-	r.limit("cuts after which there never was one model", "0", open == 0, "%d", open)
-}
-
-// broken lists the limits that were not kept.
-func (r *Report) broken() error {
-	var errs []error
-	for _, l := range r.Limits {
-		if !l.Kept {
-			errs = append(errs, fmt.Errorf("kill: %s: %s, want %s", l.What, l.Measured, l.Bound))
-		}
-	}
-	return errors.Join(errs...)
+	r.most("first contact to one model everywhere, p99", figures.Quantile(took, 0.99), mergeWithin)
+	r.Limits.Add("cuts after which there never was one model", "0", open == 0, "%d", open)
 }

@@ -8,16 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
-	"time"
 
-	"golang.org/x/term"
-
+	"github.com/fedmesh/fedmesh/benchmarks/command"
 	"github.com/fedmesh/fedmesh/benchmarks/load"
 	"github.com/fedmesh/fedmesh/benchmarks/proc"
 )
@@ -40,13 +36,10 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	if err != nil {
 		return err
 	}
-	show := shower(stderr)
-	c.dir, err = os.MkdirTemp(c.dir, "fedmesh-kill-")
+	show := command.Progress(stderr)
+	c.dir, err = command.Folder(c.dir, "kill")
 	if err != nil {
-		return fmt.Errorf("kill: %w", err)
-	}
-	if c.dir, err = filepath.Abs(c.dir); err != nil {
-		return fmt.Errorf("kill: %w", err)
+		return err
 	}
 	defer func() {
 		show("")
@@ -68,7 +61,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 		return err
 	}
 	if c.check {
-		err = r.broken()
+		err = r.Limits.Broken("kill")
 	}
 	for _, x := range r.Systems {
 		if x.Bad() {
@@ -76,21 +69,6 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 		}
 	}
 	return err
-}
-
-// shower shows what is going on: at once on a terminal, else a line now and then.
-func shower(w *os.File) func(string, ...any) {
-	if term.IsTerminal(int(w.Fd())) {
-		return func(format string, args ...any) { fmt.Fprintf(w, "\r\x1b[K"+format, args...) }
-	}
-	const now = time.Minute
-	last := time.Now()
-	return func(format string, args ...any) {
-		if format != "" && time.Since(last) > now {
-			last = time.Now()
-			fmt.Fprintf(w, format+"\n", args...)
-		}
-	}
 }
 
 // measure builds the systems and runs them, one after the other.
@@ -140,7 +118,7 @@ func fits(c config, systems []system) error {
 // describe fills in all that is known before anything was measured.
 func describe(ctx context.Context, c config, args []string, systems []system) *Report {
 	r := &Report{
-		Command: strings.Join(append([]string{"go run ./kill"}, shown(args)...), " "),
+		Command: command.Line("kill", args, "json", "keep"),
 		Go:      runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(),
 		Seed: c.seed, Kill: c.kill, Every: c.killEvery.Seconds(), Restart: c.restartAfter.Seconds(),
 		Partition: c.partition, CutEvery: c.cutEvery.Seconds(), CutFor: c.cutFor.Seconds(), Kills: c.kills, Calm: c.calm,
@@ -149,30 +127,10 @@ func describe(ctx context.Context, c config, args []string, systems []system) *R
 	r.CPU, r.LoadAvg = proc.Machine()
 	for _, s := range systems {
 		if s.name == sysMesh {
-			version, err := exec.CommandContext(ctx, s.binary, "version").Output()
-			if err == nil {
-				r.Fedmesh = strings.TrimSpace(string(version))
-			}
+			r.Fedmesh = command.Version(ctx, s.binary)
 		}
 	}
 	return r
-}
-
-// shown are the arguments without those that name a place on this machine.
-func shown(args []string) []string {
-	var out []string
-	for i := 0; i < len(args); i++ {
-		switch name, _, has := strings.Cut(strings.TrimLeft(args[i], "-"), "="); name {
-		case "json", "keep":
-		case "fedmesh", "dir", "out":
-			if !has {
-				i++
-			}
-		default:
-			out = append(out, args[i])
-		}
-	}
-	return out
 }
 
 // write prints what was measured and leaves it in the folder for results.
@@ -193,9 +151,6 @@ func write(c config, r *Report, stdout io.Writer) error {
 // save writes table and pictures. Those of the run that leaves one peer have
 // names of their own.
 func (r *Report) save(dir, name string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("kill: %w", err)
-	}
 	var text strings.Builder
 	if err := r.WriteText(&text); err != nil {
 		return err
@@ -206,10 +161,5 @@ func (r *Report) save(dir, name string) error {
 			files[name+"-"+what+".svg"] = picture
 		}
 	}
-	for file, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, file), content, 0o644); err != nil {
-			return fmt.Errorf("kill: %w", err)
-		}
-	}
-	return nil
+	return command.Save(dir, files)
 }

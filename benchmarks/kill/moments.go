@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fedmesh/fedmesh/benchmarks/command"
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
@@ -72,7 +73,7 @@ func (m *moments) follow(ctx context.Context, peer process.Peer, dial dialer) {
 	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
 	for ctx.Err() == nil {
 		m.listen(ctx, peer, transport)
-		pause(ctx, 30*time.Millisecond)
+		command.Pause(ctx, 30*time.Millisecond)
 	}
 }
 

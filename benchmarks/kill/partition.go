@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fedmesh/fedmesh/benchmarks/command"
 	"github.com/fedmesh/fedmesh/benchmarks/verify"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
@@ -87,14 +88,14 @@ func (t *trial) cutLoop(ctx context.Context, stop <-chan struct{}) error {
 	hosts := [2][]string{slices.Concat(peers[0], []string{sideName(0)}), slices.Concat(peers[1], []string{sideName(1)})}
 	r := rand.New(rand.NewPCG(t.config.seed, 7))
 	for range t.config.cuts {
-		pause(ctx, time.Duration(float64(t.config.cutEvery)*(0.75+0.5*r.Float64())))
+		command.Pause(ctx, time.Duration(float64(t.config.cutEvery)*(0.75+0.5*r.Float64())))
 		if ctx.Err() != nil {
 			break
 		}
 		before := t.watch.onSides()
 		c := Cut{At: t.now()}
 		t.lan.cut(hosts[0], hosts[1])
-		pause(ctx, t.config.cutFor)
+		command.Pause(ctx, t.config.cutFor)
 		after := t.watch.onSides()
 		for i := range c.Rounds {
 			c.Rounds[i] = after[i] - before[i]
@@ -116,7 +117,7 @@ func (t *trial) cutLoop(ctx context.Context, stop <-chan struct{}) error {
 func (t *trial) rejoin(ctx context.Context, c *Cut, peers [2][]string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	for ; ctx.Err() == nil; pause(ctx, 2*time.Millisecond) {
+	for ; ctx.Err() == nil; command.Pause(ctx, 2*time.Millisecond) {
 		_, one := t.watch.agreed()
 		if c.Contact == 0 {
 			if at := t.lan.contact(peers[0], peers[1]); !at.IsZero() {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/fedmesh/fedmesh/benchmarks/figures"
 )
 
 // made is a report of two systems, one of which did nothing.
@@ -85,7 +87,7 @@ func TestFigures(t *testing.T) {
 		t.Errorf("gap %v of a run that did not end", g)
 	}
 	for q, want := range map[float64]float64{0: 1, 0.5: 2, 0.51: 3, 0.99: 4, 1: 4} {
-		if got := quantile([]float64{1, 2, 3, 4}, q); got != want {
+		if got := figures.Quantile([]float64{1, 2, 3, 4}, q); got != want {
 			t.Errorf("quantile %v is %v, want %v", q, got, want)
 		}
 	}

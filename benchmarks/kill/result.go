@@ -1,9 +1,9 @@
 package main
 
 import (
-	"math"
 	"slices"
 
+	"github.com/fedmesh/fedmesh/benchmarks/figures"
 	"github.com/fedmesh/fedmesh/benchmarks/proc"
 	"github.com/fedmesh/fedmesh/benchmarks/verify"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
@@ -16,19 +16,19 @@ type Result struct {
 	Seconds float64 `json:"seconds"` // from the start to the last acknowledgement
 	InTime  bool    `json:"in_time"` // all rounds were finished before the time was up
 
-	Acknowledged int      `json:"acknowledged"`
-	Counted      int      `json:"counted"`
-	Extra        int      `json:"unacknowledged"` // counted though the answer was lost
-	Lost         int      `json:"lost"`
-	Doubled      int      `json:"doubled"`
-	Altered      int      `json:"altered"`
-	Divergent    int      `json:"divergent_rounds"`
-	Changed      []uint64 `json:"changed_final_rounds"`
-	Agreed       bool     `json:"agreed"`
-	Rounds       int      `json:"rounds"` // with updates in them
-	Means        verify.Means    `json:"means"`
-	Faults       string   `json:"faults,omitempty"`
-	GaveUp       int      `json:"combiners_given_up"` // who got no further within minutes, though all processes were back
+	Acknowledged int          `json:"acknowledged"`
+	Counted      int          `json:"counted"`
+	Extra        int          `json:"unacknowledged"` // counted though the answer was lost
+	Lost         int          `json:"lost"`
+	Doubled      int          `json:"doubled"`
+	Altered      int          `json:"altered"`
+	Divergent    int          `json:"divergent_rounds"`
+	Changed      []uint64     `json:"changed_final_rounds"`
+	Agreed       bool         `json:"agreed"`
+	Rounds       int          `json:"rounds"` // with updates in them
+	Means        verify.Means `json:"means"`
+	Faults       string       `json:"faults,omitempty"`
+	GaveUp       int          `json:"combiners_given_up"` // who got no further within minutes, though all processes were back
 
 	Finished   []float64  `json:"finished"` // seconds at which the first process served round i+1, or a later one
 	Pushes     []Push     `json:"pushes"`
@@ -163,37 +163,28 @@ func (r *Result) Moments() map[string]int {
 	return out
 }
 
-// quantile is the smallest of the sorted values that a share q of them does not
-// exceed; NaN of none.
-func quantile(sorted []float64, q float64) float64 {
-	if len(sorted) == 0 {
-		return math.NaN()
-	}
-	return sorted[min(len(sorted)-1, max(0, int(math.Ceil(q*float64(len(sorted))))-1))]
-}
-
 // Report is what one command measured, and on what.
 type Report struct {
-	Command   string    `json:"command"`
-	Fedmesh   string    `json:"fedmesh"`
-	Go        string    `json:"go"`
-	Platform  string    `json:"platform"`
-	CPU       string    `json:"cpu"`
-	Cores     int       `json:"cores"`
-	LoadAvg   string    `json:"load_average"`
-	Seed      uint64    `json:"seed"`
-	Kill      string    `json:"kill"`
-	Partition bool      `json:"partition"`
-	CutEvery  float64   `json:"cut_every,omitempty"`
-	CutFor    float64   `json:"cut_for,omitempty"`
-	Kills     int       `json:"kills"` // to end after
-	Calm      int       `json:"calm_rounds"`
-	Every     float64   `json:"kill_every"`
-	Restart   float64   `json:"restart_after"`
-	Combiners int       `json:"combiners"`
-	Params    int64     `json:"params"`
-	Target    int       `json:"rounds"`
-	Quick     bool      `json:"quick"`
-	Systems   []*Result `json:"systems"`
-	Limits    []Limit   `json:"limits"`
+	Command   string         `json:"command"`
+	Fedmesh   string         `json:"fedmesh"`
+	Go        string         `json:"go"`
+	Platform  string         `json:"platform"`
+	CPU       string         `json:"cpu"`
+	Cores     int            `json:"cores"`
+	LoadAvg   string         `json:"load_average"`
+	Seed      uint64         `json:"seed"`
+	Kill      string         `json:"kill"`
+	Partition bool           `json:"partition"`
+	CutEvery  float64        `json:"cut_every,omitempty"`
+	CutFor    float64        `json:"cut_for,omitempty"`
+	Kills     int            `json:"kills"` // to end after
+	Calm      int            `json:"calm_rounds"`
+	Every     float64        `json:"kill_every"`
+	Restart   float64        `json:"restart_after"`
+	Combiners int            `json:"combiners"`
+	Params    int64          `json:"params"`
+	Target    int            `json:"rounds"`
+	Quick     bool           `json:"quick"`
+	Systems   []*Result      `json:"systems"`
+	Limits    figures.Limits `json:"limits"`
 }

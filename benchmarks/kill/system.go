@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/fedmesh/fedmesh/benchmarks/command"
 	"github.com/fedmesh/fedmesh/benchmarks/kill/raftctl"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
@@ -26,7 +27,7 @@ type system struct {
 // systemOf builds a system's program into dir, unless it is given.
 func systemOf(ctx context.Context, c config, name, dir string) (system, error) {
 	s := system{name: name, peers: c.peers, binary: filepath.Join(dir, name)}
-	root, err := moduleDir(ctx, ".", "github.com/fedmesh/fedmesh")
+	root, err := command.Root(ctx)
 	if err != nil {
 		return s, err
 	}
@@ -47,36 +48,17 @@ func systemOf(ctx context.Context, c config, name, dir string) (system, error) {
 	if err != nil || c.keepModels == 0 {
 		return s, err
 	}
-	if can, err := s.takes(ctx, "keep-models"); !can {
+	if can, err := command.Takes(ctx, s.binary, "keep-models"); !can {
 		return s, err
 	}
 	s.keeps = c.keepModels
 	s.args = append(s.args, "--keep-models", strconv.Itoa(s.keeps))
-	if can, err := s.takes(ctx, "compact-after"); !can {
+	if can, err := command.Takes(ctx, s.binary, "compact-after"); !can {
 		return s, err
 	}
 	// So that many kills find snapshots being written; a log is small.
 	s.args = append(s.args, "--compact-after", "128KiB", "--keep-rounds", "20")
 	return s, nil
-}
-
-// takes reports whether the program has a flag.
-func (s system) takes(ctx context.Context, flag string) (bool, error) {
-	help, err := exec.CommandContext(ctx, s.binary, "node", "--help").CombinedOutput()
-	if len(help) == 0 {
-		return false, fmt.Errorf("kill: %s node --help: %w", s.binary, err)
-	}
-	return strings.Contains(string(help), "-"+flag+" "), nil
-}
-
-func moduleDir(ctx context.Context, from, path string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", path)
-	cmd.Dir = from
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("kill: find the repository (run this in its folder benchmarks): %w", err)
-	}
-	return strings.TrimSpace(string(out)), nil
 }
 
 func goBuild(ctx context.Context, dir, binary string) error {

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"text/tabwriter"
 
+	"github.com/fedmesh/fedmesh/benchmarks/figures"
 	"github.com/fedmesh/fedmesh/benchmarks/proc"
 )
 
@@ -18,7 +18,7 @@ const meaningful = 50_000
 // WriteText prints the figures for people, and what is needed to get them again.
 func (r *Report) WriteText(out io.Writer) error {
 	var w bytes.Buffer
-	fmt.Fprintf(&w, "%d combiners push %s float32 parameters each, %s.\n%s\n\n", r.Combiners, count(float64(r.Params)), r.span(), r.plan())
+	fmt.Fprintf(&w, "%d combiners push %s float32 parameters each, %s.\n%s\n\n", r.Combiners, figures.Count(float64(r.Params)), r.span(), r.plan())
 	t := tabwriter.NewWriter(&w, 0, 0, 2, ' ', 0)
 	row := func(name string, value func(*Result) string) {
 		fmt.Fprint(t, name)
@@ -38,7 +38,7 @@ func (r *Report) WriteText(out io.Writer) error {
 		row("kills (left out)", func(s *Result) string { return fmt.Sprintf("%d (%d)", len(s.Kills), s.Skipped) })
 	}
 	number("rounds finished", func(s *Result) int { return s.Rounds })
-	row("in", func(s *Result) string { return seconds(s.Seconds) })
+	row("in", func(s *Result) string { return figures.Seconds(s.Seconds) })
 	number("updates acknowledged", func(s *Result) int { return s.Acknowledged })
 	number("  counted", func(s *Result) int { return s.Counted })
 	number("  lost", func(s *Result) int { return s.Lost })
@@ -112,10 +112,10 @@ seed      %d
 
 // times are the rows about how long things took.
 func (r *Report) times(row func(string, func(*Result) string)) {
-	row("longest time without a finished round", func(s *Result) string { return seconds(s.Gap()) })
-	row("  in the calm rounds before", func(s *Result) string { return seconds(s.CalmGap()) })
+	row("longest time without a finished round", func(s *Result) string { return figures.Seconds(s.Gap()) })
+	row("  in the calm rounds before", func(s *Result) string { return figures.Seconds(s.CalmGap()) })
 	if r.Partition {
-		row("  on the larger / smaller side", func(s *Result) string { return seconds(s.SideGaps[0]) + " / " + seconds(s.SideGaps[1]) })
+		row("  on the larger / smaller side", func(s *Result) string { return figures.Seconds(s.SideGaps[0]) + " / " + figures.Seconds(s.SideGaps[1]) })
 		row("rounds during the cuts, larger / smaller side", func(s *Result) string {
 			a, b, _, _ := s.during()
 			return fmt.Sprintf("%d / %d", a, b)
@@ -151,7 +151,7 @@ func (r *Report) times(row func(string, func(*Result) string)) {
 	row("  difference: p50 / p99", func(s *Result) string {
 		killed, _ := s.Agreements()
 		calm, _ := s.CalmAgreements()
-		return seconds(quantile(killed, 0.5)-quantile(calm, 0.5)) + " / " + seconds(quantile(killed, 0.99)-quantile(calm, 0.99))
+		return figures.Seconds(figures.Quantile(killed, 0.5)-figures.Quantile(calm, 0.5)) + " / " + figures.Seconds(figures.Quantile(killed, 0.99)-figures.Quantile(calm, 0.99))
 	})
 }
 
@@ -208,12 +208,12 @@ func (r *Report) writeCuts(w *bytes.Buffer) {
 	for _, s := range r.Systems {
 		for i, c := range s.Cuts {
 			fmt.Fprintf(w, "\n%s, cut %d, %s after the start and for %s: %d and %d rounds, %d and %d updates on the larger and the smaller side;",
-				s.System, i+1, seconds(c.At), seconds(c.Healed-c.At), c.Rounds[0], c.Rounds[1], c.Acked[0], c.Acked[1])
+				s.System, i+1, figures.Seconds(c.At), figures.Seconds(c.Healed-c.At), c.Rounds[0], c.Rounds[1], c.Acked[0], c.Acked[1])
 			if c.Agreed == 0 {
 				fmt.Fprint(w, "\n  no one model afterwards")
 				continue
 			}
-			fmt.Fprintf(w, "\n  contact %s after the healing, one model %s after that", seconds(c.Contact-c.Healed), seconds(c.Agreed-c.Contact))
+			fmt.Fprintf(w, "\n  contact %s after the healing, one model %s after that", figures.Seconds(c.Contact-c.Healed), figures.Seconds(c.Agreed-c.Contact))
 		}
 		if len(s.Cuts) > 0 {
 			fmt.Fprintln(w)
@@ -273,29 +273,5 @@ func spread(sorted []float64) string {
 	if len(sorted) == 0 {
 		return "-"
 	}
-	return seconds(quantile(sorted, 0.5)) + " / " + seconds(quantile(sorted, 0.99)) + " / " + seconds(quantile(sorted, 1))
-}
-
-// seconds writes a time with two or three digits that mean something.
-func seconds(x float64) string {
-	switch {
-	case math.IsNaN(x):
-		return "-"
-	case math.Abs(x) < 0.9995:
-		return fmt.Sprintf("%.0f ms", 1000*x)
-	case x < 9.995:
-		return fmt.Sprintf("%.2f s", x)
-	}
-	return fmt.Sprintf("%.1f s", x)
-}
-
-// count writes a number of parameters.
-func count(n float64) string {
-	switch {
-	case n >= 1e6:
-		return fmt.Sprintf("%.4gM", n/1e6)
-	case n >= 1e3:
-		return fmt.Sprintf("%.4gk", n/1e3)
-	}
-	return fmt.Sprintf("%.4g", n)
+	return figures.Seconds(figures.Quantile(sorted, 0.5)) + " / " + figures.Seconds(figures.Quantile(sorted, 0.99)) + " / " + figures.Seconds(figures.Quantile(sorted, 1))
 }

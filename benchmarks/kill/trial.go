@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fedmesh/fedmesh/benchmarks/command"
 	"github.com/fedmesh/fedmesh/benchmarks/load"
 	"github.com/fedmesh/fedmesh/benchmarks/proc"
 	"github.com/fedmesh/fedmesh/benchmarks/verify"
@@ -192,7 +193,7 @@ func (t *trial) open(ctx context.Context) error {
 					break
 				}
 			}
-			if pause(ctx, 20*time.Millisecond); ctx.Err() != nil {
+			if command.Pause(ctx, 20*time.Millisecond); ctx.Err() != nil {
 				return fmt.Errorf("kill: %s of %s does not serve the session: %w", p.Name, t.system.name, errors.Join(ctx.Err(), err))
 			}
 		}
@@ -326,7 +327,7 @@ func (t *trial) awaitAgreement(ctx context.Context) {
 		if _, ok := t.watch.agreed(); ok {
 			return
 		}
-		pause(ctx, 20*time.Millisecond)
+		command.Pause(ctx, 20*time.Millisecond)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,24 +9,21 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 
-	"golang.org/x/term"
-
+	"github.com/fedmesh/fedmesh/benchmarks/command"
 	"github.com/fedmesh/fedmesh/benchmarks/load"
 	"github.com/fedmesh/fedmesh/benchmarks/proc"
-	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
+	"github.com/fedmesh/fedmesh/benchmarks/wire"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	err := execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, err)
@@ -33,20 +31,14 @@ func main() {
 	}
 }
 
-func command(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) (err error) {
+func execute(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) (err error) {
 	c, err := parse(args, stderr)
 	if err != nil {
 		return err
 	}
-	show := func(string, ...any) {}
-	if term.IsTerminal(int(stderr.Fd())) {
-		show = func(format string, args ...any) { fmt.Fprintf(stderr, "\r\x1b[K"+format, args...) }
-	}
-	if c.dir, err = os.MkdirTemp(c.dir, "fedmesh-overhead-"); err != nil {
-		return fmt.Errorf("overhead: %w", err)
-	}
-	if c.dir, err = filepath.Abs(c.dir); err != nil {
-		return fmt.Errorf("overhead: %w", err)
+	show := command.Progress(stderr)
+	if c.dir, err = command.Folder(c.dir, "overhead"); err != nil {
+		return err
 	}
 	defer func() {
 		show("")
@@ -70,11 +62,11 @@ func command(ctx context.Context, args []string, stdout io.Writer, stderr *os.Fi
 // measure makes all runs.
 func measure(ctx context.Context, c config, args []string, show func(string, ...any)) (*Report, error) {
 	r := &Report{
-		Command: strings.Join(append([]string{"go run ./overhead"}, shown(args)...), " "),
+		Command: command.Line("overhead", args),
 		Go:      runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(), Repeat: c.repeat, Wire: c.wire,
 	}
 	r.CPU, r.LoadAvg = proc.Machine()
-	missing := checkWire()
+	missing := wire.Check()
 	switch {
 	case c.wire == wireNamespaces && missing != nil:
 		return nil, missing
@@ -83,17 +75,12 @@ func measure(ctx context.Context, c config, args []string, show func(string, ...
 	case c.wire == wireAuto:
 		r.Wire = wireNamespaces
 	}
-	binary := c.fedmesh
-	if binary == "" {
-		show("building fedmesh ...")
-		var err error
-		if binary, err = build(ctx, c.dir); err != nil {
-			return nil, err
-		}
+	show("building fedmesh ...")
+	binary, err := command.Fedmesh(ctx, c.fedmesh, c.dir)
+	if err != nil {
+		return nil, err
 	}
-	if version, err := exec.CommandContext(ctx, binary, "version").Output(); err == nil {
-		r.Fedmesh = strings.TrimSpace(string(version))
-	}
+	r.Fedmesh = command.Version(ctx, binary)
 	for _, params := range c.params {
 		s, err := measureSize(ctx, c, binary, params, r.Wire == wireNamespaces, show)
 		if err != nil {
@@ -138,31 +125,6 @@ func measureSize(ctx context.Context, c config, binary string, params int64, onW
 	return s, nil
 }
 
-func build(ctx context.Context, dir string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/fedmesh/fedmesh")
-	root, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("overhead: find the repository (run this in its folder benchmarks): %w", err)
-	}
-	return process.Build(ctx, strings.TrimSpace(string(root)), dir)
-}
-
-// shown are the arguments without those that name a place on this machine.
-func shown(args []string) []string {
-	var out []string
-	for i := 0; i < len(args); i++ {
-		switch name, _, has := strings.Cut(strings.TrimLeft(args[i], "-"), "="); name {
-		case "fedmesh", "dir", "out":
-			if !has {
-				i++
-			}
-		default:
-			out = append(out, args[i])
-		}
-	}
-	return out
-}
-
 // write prints what was measured and leaves it in the folder for results.
 func write(c config, r *Report, stdout io.Writer) error {
 	var text strings.Builder
@@ -174,15 +136,9 @@ func write(c config, r *Report, stdout io.Writer) error {
 		return fmt.Errorf("overhead: %w", err)
 	}
 	if c.out != "" {
-		err := os.MkdirAll(c.out, 0o755)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(c.out, "overhead.txt"), []byte(text.String()), 0o644)
-		}
-		if err == nil {
-			err = os.WriteFile(filepath.Join(c.out, "overhead.json"), append(whole, '\n'), 0o644)
-		}
+		err := command.Save(c.out, map[string][]byte{"overhead.txt": []byte(text.String()), "overhead.json": append(bytes.Clone(whole), '\n')})
 		if err != nil {
-			return fmt.Errorf("overhead: %w", err)
+			return err
 		}
 	}
 	if c.json {

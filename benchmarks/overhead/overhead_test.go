@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/fedmesh/fedmesh/benchmarks/wire"
 )
 
 // The whole command in small, both ways of counting.
@@ -13,13 +15,13 @@ func TestOverhead(t *testing.T) {
 		t.Skip("builds fedmesh and starts processes")
 	}
 	ways := []string{wireSockets}
-	if err := checkWire(); err == nil {
+	if err := wire.Check(); err == nil {
 		ways = append(ways, wireNamespaces)
 	}
-	for _, wire := range ways {
+	for _, way := range ways {
 		dir, out := t.TempDir(), t.TempDir()
 		var stdout strings.Builder
-		if err := command(t.Context(), []string{"--quick", "--params", "200000", "--json", "--wire", wire, "--dir", dir, "--out", out}, &stdout, os.Stderr); err != nil {
+		if err := execute(t.Context(), []string{"--quick", "--params", "200000", "--json", "--wire", way, "--dir", dir, "--out", out}, &stdout, os.Stderr); err != nil {
 			t.Fatal(err)
 		}
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -32,7 +34,7 @@ func TestOverhead(t *testing.T) {
 		large := r.Sizes[len(r.Sizes)-1]
 		one, three := large.Costs[0], large.Costs[1]
 		if one.Wire < 0.95 || one.Wire > 1.3 || three.Wire < 1.9 || three.Wire > 6 {
-			t.Errorf("%s: %v and %v bytes per byte of update", wire, one.Wire, three.Wire)
+			t.Errorf("%s: %v and %v bytes per byte of update", way, one.Wire, three.Wire)
 		}
 		if one.Bound != 1 || three.Bound != 2.375 {
 			t.Errorf("bounds %v and %v", one.Bound, three.Bound)

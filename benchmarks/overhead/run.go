@@ -15,8 +15,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fedmesh/fedmesh/benchmarks/command"
 	"github.com/fedmesh/fedmesh/benchmarks/load"
 	"github.com/fedmesh/fedmesh/benchmarks/proc"
+	"github.com/fedmesh/fedmesh/benchmarks/wire"
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
@@ -60,7 +62,7 @@ type Run struct {
 type runner struct {
 	load    *load.Load
 	shape   shape
-	wire    wire // nil: the loopback interface
+	wire    wire.Network // nil: the loopback interface
 	cluster *process.Cluster
 	clients []*api.Client // by combiner; each begins with another peer
 	polls   *http.Client
@@ -110,7 +112,7 @@ func run(ctx context.Context, c config, binary string, l *load.Load, s shape, ro
 	if c.quick {
 		rest = idleLeast
 	}
-	pause(ctx, rest)
+	command.Pause(ctx, rest)
 	before, err := x.used()
 	if err != nil {
 		return r, err
@@ -146,13 +148,11 @@ func (x *runner) prepare(c config, binary, dir string, onWire bool) (err error) 
 		for i := range x.shape.peers {
 			names = append(names, string(rune('a'+i)))
 		}
-		if x.wire, err = newWire(names, c.seed); err != nil {
+		if x.wire, err = wire.New(names, c.seed); err != nil {
 			return err
 		}
-		for _, n := range names {
-			o.Hosts = append(o.Hosts, x.wire.host(n))
-		}
-		o.Dial, clientOptions.DialContext = x.wire.dial, x.wire.dial
+		o.Hosts = x.wire.Hosts()
+		o.Dial, clientOptions.DialContext = x.wire.Dial, x.wire.Dial
 	}
 	x.polls = &http.Client{Transport: &http.Transport{DialContext: clientOptions.DialContext}}
 	if x.cluster, err = process.NewCluster(o); err != nil {
@@ -222,7 +222,7 @@ func (x *runner) everywhere(ctx context.Context, ask func(ctx context.Context, o
 				return err
 			}
 			for err = ask(ctx, one); err != nil; err = ask(ctx, one) {
-				if pause(ctx, 5*time.Millisecond); ctx.Err() != nil {
+				if command.Pause(ctx, 5*time.Millisecond); ctx.Err() != nil {
 					return fmt.Errorf("overhead: %s: %w", p.Name, errors.Join(ctx.Err(), err))
 				}
 			}
@@ -306,7 +306,7 @@ func (x *runner) poll(ctx context.Context, peer string) (served, error) {
 			return served{digest: strings.Trim(resp.Header.Get("ETag"), `"`), round: resp.Header.Get("Fedmesh-Round")}, nil
 		case http.StatusNoContent:
 		default: // a peer that stood still catches up first
-			pause(ctx, 20*time.Millisecond)
+			command.Pause(ctx, 20*time.Millisecond)
 		}
 	}
 }
@@ -373,7 +373,7 @@ func (x *runner) used() (c counters, err error) {
 		if x.wire == nil {
 			continue
 		}
-		t, err := proc.TrafficOf(x.cluster.DataDir(name), x.wire.device())
+		t, err := proc.TrafficOf(x.cluster.DataDir(name), wire.Device)
 		if err != nil {
 			return c, err
 		}
@@ -381,14 +381,4 @@ func (x *runner) used() (c counters, err error) {
 		c.Traffic.Sent += t.Sent
 	}
 	return c, nil
-}
-
-// pause waits a while or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fedmesh/fedmesh/benchmarks/command"
 	"github.com/fedmesh/fedmesh/benchmarks/load"
 )
 
@@ -18,7 +19,7 @@ func TestRoundsAfterAnEmptyOne(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	dir := t.TempDir()
-	binary, err := build(ctx, dir)
+	binary, err := command.Fedmesh(ctx, "", dir)
 	if err != nil {
 		t.Fatal(err)
 	}
