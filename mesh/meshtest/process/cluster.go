@@ -33,6 +33,8 @@ type Options struct {
 	Log       zerolog.Logger // what the cluster does; the zero Logger is silent
 	// ReadyTimeout bounds the wait for /readyz after a start; 30s when zero.
 	ReadyTimeout time.Duration
+	// Seeds is how many of the nodes, from the first on, all are told to join; 3 when zero.
+	Seeds int
 	// Hosts are where the nodes run, one for each; none: all on the loopback interface of this machine.
 	Hosts []Host
 	// Dial reaches the hosts; nil: real sockets of this machine.
@@ -61,6 +63,9 @@ func (o *Options) defaults() error {
 	}
 	if o.Mesh == "" {
 		o.Mesh = "test"
+	}
+	if o.Seeds == 0 {
+		o.Seeds = 3
 	}
 	if o.ReadyTimeout == 0 {
 		o.ReadyTimeout = 30 * time.Second
@@ -106,7 +111,7 @@ func NewCluster(o Options) (*Cluster, error) {
 	}
 	// The seed list: the same few nodes for everyone, themselves included.
 	var seeds []string
-	for _, n := range c.nodes[:min(len(c.nodes), 3)] {
+	for _, n := range c.nodes[:min(len(c.nodes), o.Seeds)] {
 		seeds = append(seeds, n.gossip.addr())
 	}
 	for _, n := range c.nodes {
