@@ -27,3 +27,10 @@ type Traffic struct {
 	Received int64 `json:"received_bytes"`
 	Sent     int64 `json:"sent_bytes"`
 }
+
+// State is what a process holds at one moment.
+type State struct {
+	Resident int64 `json:"resident_bytes"`
+	Files    int   `json:"files"`   // descriptors, sockets among them
+	Sockets  int   `json:"sockets"` // of all kinds
+}

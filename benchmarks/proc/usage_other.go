@@ -15,3 +15,6 @@ func TrafficOf(string, string) (Traffic, error) { return Traffic{}, errors.ErrUn
 
 // Machine knows nothing here.
 func Machine() (cpu, load string) { return "", "" }
+
+// StateIn needs Linux's /proc: elsewhere it fails with errors.ErrUnsupported.
+func StateIn(string) (State, error) { return State{}, errors.ErrUnsupported }
