@@ -12,6 +12,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/certs"
+	"github.com/fedmesh/fedmesh/mesh/gossip"
 	"github.com/fedmesh/fedmesh/mesh/store"
 )
 
@@ -31,8 +33,16 @@ type Config struct {
 	// that updates not counted yet were trained from; 0: of all.
 	KeepModels int
 
+	// Token returns what this peer shows to the others with each request, empty for nothing; nil: nothing. It is called from many goroutines.
+	Token func() string
+
 	// Secret is what the peers of this mesh, and nobody else, share: what noise is drawn from. Empty: there is none.
 	Secret []byte
+
+	// Keyring encrypts the gossip; nil: it is plain. TLS, which then must have a certificate, is what peers speak HTTP over and know each other by;
+	// nil: they speak it plainly. All peers of a mesh do alike. The caller watches it and serves with its configuration.
+	Keyring *gossip.Keyring
+	TLS     *certs.Store
 
 	Gossip          string   // host:port that gossip listens on
 	AdvertiseGossip string   // host:port under which others reach it; empty: the same

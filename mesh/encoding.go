@@ -185,15 +185,24 @@ type meta struct {
 	Log      ledger.LogID
 	API      string // host:port
 	Secret   secretCheck
+	TLS      bool // its API speaks it
 }
 
 func encodeMeta(m *meta) []byte {
-	w := newWriter(4)
+	w := newWriter(5)
 	w.uint(m.Protocol)
 	w.bytes(m.Log[:])
 	w.text(m.API)
 	w.bytes(m.Secret[:])
+	w.uint(flag(m.TLS))
 	return w.buf.Bytes()
+}
+
+func flag(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func decodeMeta(b []byte) (*meta, error) {
@@ -208,8 +217,8 @@ func decodeMeta(b []byte) (*meta, error) {
 	if r.err == nil && m.Protocol != protocol {
 		return nil, fmt.Errorf("mesh: the member speaks protocol %d, this peer %d; run the same version", m.Protocol, protocol)
 	}
-	if fields != 4 {
-		r.fail("%d fields, want 4", fields)
+	if fields != 5 {
+		r.fail("%d fields, want 5", fields)
 	}
 	id := r.bytes()
 	if r.err == nil && len(id) != len(m.Log) {
@@ -222,6 +231,13 @@ func decodeMeta(b []byte) (*meta, error) {
 		r.fail("a secret's check of %d bytes", len(check))
 	}
 	copy(m.Secret[:], check)
+	switch r.uint() {
+	case 0:
+	case 1:
+		m.TLS = true
+	default:
+		r.fail("whether it speaks TLS is neither 0 nor 1")
+	}
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("member data: %w", err)
 	}

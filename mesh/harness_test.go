@@ -2,8 +2,11 @@ package mesh_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -22,6 +25,7 @@ import (
 
 	"github.com/fedmesh/fedmesh/mesh"
 	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/certs"
 	"github.com/fedmesh/fedmesh/mesh/meshtest"
 	"github.com/fedmesh/fedmesh/mesh/store"
 )
@@ -133,6 +137,14 @@ func (c *cluster) create(name, dir string) (*node, error) {
 	mux.Handle("/v1/peer/", c.watch(name, n.peer.PeerHandler()))
 	mux.Handle("/", server)
 	n.http = server.HTTPServer(mux)
+	if cfg.TLS != nil {
+		config, err := cfg.TLS.Server(certs.None)
+		if err != nil {
+			return nil, errors.Join(err, n.peer.Close())
+		}
+		n.http.ErrorLog = log.New(io.Discard, "", 0)
+		ln = tls.NewListener(ln, config)
+	}
 	go func() {
 		defer close(n.served)
 		_ = n.http.Serve(ln)

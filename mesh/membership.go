@@ -27,14 +27,14 @@ type member struct {
 }
 
 func (p *Peer) meta() []byte {
-	return encodeMeta(&meta{Protocol: protocol, Log: p.self, API: p.cfg.API, Secret: checkOf(p.cfg.Secret)})
+	return encodeMeta(&meta{Protocol: protocol, Log: p.self, API: p.cfg.API, Secret: checkOf(p.cfg.Secret), TLS: p.cfg.TLS != nil})
 }
 
 func (p *Peer) gossipConfig() gossip.Config {
 	c := gossip.DefaultConfig()
 	c.Mesh, c.Name = p.cfg.Mesh, p.cfg.Name
 	c.Bind, c.Advertise, c.Join, c.Transport = p.cfg.Gossip, p.cfg.AdvertiseGossip, p.cfg.Join, p.cfg.Transport
-	c.Meta = p.meta()
+	c.Meta, c.Keyring = p.meta(), p.cfg.Keyring
 	c.Logger, c.Registry = p.log, p.cfg.Registerer
 	if p.cfg.Probe > 0 {
 		c.ProbeInterval, c.ProbeTimeout = p.cfg.Probe, p.cfg.Probe/2
@@ -146,6 +146,10 @@ func (p *Peer) look() {
 		about, err := decodeMeta(m.Meta)
 		if err == nil && about.Secret != checkOf(p.cfg.Secret) {
 			err = errors.New("mesh: it has another secret than this peer, or only one of the two has any; give all peers of the mesh the same")
+			p.events.warn("peer "+m.Name, err.Error())
+		}
+		if err == nil && about.TLS != (p.cfg.TLS != nil) {
+			err = errors.New("mesh: of it and this peer one speaks TLS and the other does not; give all peers of the mesh certificates (--tls-cert), or none")
 			p.events.warn("peer "+m.Name, err.Error())
 		}
 		if err != nil {

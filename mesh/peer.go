@@ -26,6 +26,7 @@ type Peer struct {
 	dir     *store.Dir
 	gossip  *gossip.Gossip
 	http    *http.Client
+	denials zerolog.Logger // samples
 	metrics *metrics
 	events  *events
 	buffers buffers
@@ -95,6 +96,7 @@ func New(cfg Config) (*Peer, error) {
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.http = newHTTPClient(cfg)
+	p.denials = cfg.Logger.Sample(&zerolog.BurstSampler{Burst: 3, Period: time.Minute})
 	p.uploads = upload.New(p.pushingUpload, upload.Options{})
 	p.metrics = newMetrics(cfg.Registerer, p)
 	if err := p.load(); err != nil {

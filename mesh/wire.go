@@ -54,7 +54,7 @@ func newHTTPClient(cfg Config) *http.Client {
 		}
 		return conn, err
 	}
-	return &http.Client{Transport: &http.Transport{
+	return &http.Client{Transport: securely(cfg.TLS, &http.Transport{
 		DialContext:           dial,
 		DisableCompression:    true, // weights do not shrink
 		MaxIdleConnsPerHost:   16,
@@ -62,7 +62,7 @@ func newHTTPClient(cfg Config) *http.Client {
 		ExpectContinueTimeout: time.Second,
 		ReadBufferSize:        256 << 10,
 		WriteBufferSize:       256 << 10,
-	}}
+	})}
 }
 
 // PeerHandler serves the peer plane.
@@ -76,6 +76,12 @@ func (p *Peer) PeerHandler() http.Handler {
 	mux.HandleFunc("GET /v1/peer/blobs/{digest}", p.serveBlob)
 	mux.HandleFunc("POST /v1/peer/sums/{session}", p.serveSums)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.cfg.TLS != nil {
+			if err := p.cfg.TLS.VerifyPeer(r); err != nil {
+				refuse(w, http.StatusForbidden, err)
+				return
+			}
+		}
 		if got, want := r.Header.Get(headerMesh), p.tag(); got != want {
 			refuse(w, http.StatusMisdirectedRequest, fmt.Errorf("mesh: this is a peer of %q, the request is for %q", want, got))
 			return
@@ -177,11 +183,12 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 		cancel()
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+t.api+"/v1/peer/"+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, p.scheme()+"://"+t.api+"/v1/peer/"+path, body)
 	if err != nil {
 		return fail(fmt.Errorf("mesh: %s: %w", t.name, err))
 	}
 	req.Header.Set(headerMesh, p.tag())
+	p.introduce(req)
 	p.mu.Lock()
 	self := p.self
 	p.mu.Unlock()
@@ -225,6 +232,7 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 	if json.Unmarshal(b, &problem) != nil || problem.Status == 0 {
 		problem = *api.NewProblem("peer", resp.StatusCode, resp.Status, resp.Status)
 	}
+	p.denied(t, &problem)
 	return nil, fmt.Errorf("mesh: %s: %w", t.name, &problem)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -53,8 +54,10 @@ type ClientOptions struct {
 	MaxBackoff      time.Duration                                                     // between two passes through the peers; default 3 s
 	ResumeFrom      int64                                                             // bytes from which on an update goes by resumable upload; default 16 MiB
 	Passes          int                                                               // passes through all peers before giving up; 0: until the context ends
+	Token           string                                                            // shown to every peer, in a header; empty: none
 	UserAgent       string                                                            // default "fedmesh"
 	DialContext     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: real sockets
+	TLS             *tls.Config                                                       // for https; when given, peers without a scheme are https. Nil: the system's authorities, no certificate
 	Logger          *zerolog.Logger                                                   // nil: silent
 }
 
@@ -132,7 +135,7 @@ type peerState struct {
 	bad time.Time // guarded by wires.mu; until then tried after the others
 }
 
-// NewClient makes a client of peers given as URLs or as host:port (http).
+// NewClient makes a client of peers given as URLs or as host:port (http, or https with ClientOptions.TLS).
 func NewClient(peers []string, o ClientOptions) (*Client, error) {
 	o = o.withDefaults()
 	dial := o.DialContext
@@ -149,6 +152,7 @@ func NewClient(peers []string, o ClientOptions) (*Client, error) {
 			}
 			return conn, err
 		},
+		TLSClientConfig:       o.TLS.Clone(),
 		TLSHandshakeTimeout:   o.ConnectTimeout,
 		ExpectContinueTimeout: time.Second,
 		IdleConnTimeout:       time.Minute,
@@ -171,7 +175,7 @@ func NewClient(peers []string, o ClientOptions) (*Client, error) {
 	}}
 	var faults []error
 	for _, p := range peers {
-		u, err := peerURL(p)
+		u, err := c.url(p)
 		if err != nil {
 			faults = append(faults, err)
 			continue
@@ -186,16 +190,20 @@ func NewClient(peers []string, o ClientOptions) (*Client, error) {
 	return c, errors.Join(faults...)
 }
 
-// peerURL makes "http://host:port" of what people write.
-func peerURL(s string) (string, error) {
+// url makes "http://host:port" of what people write.
+func (w *wires) url(s string) (string, error) {
 	raw := strings.TrimSpace(s)
 	if !strings.Contains(raw, "://") {
-		raw = "http://" + raw
+		scheme := "http://"
+		if w.opts.TLS != nil {
+			scheme = "https://"
+		}
+		raw = scheme + raw
 	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" ||
 		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return "", fmt.Errorf("api: the peer %q is neither host:port nor http://host:port", clip(s))
+		return "", fmt.Errorf("api: the peer %q is neither host:port nor http://host:port or https://host:port", clip(s))
 	}
 	return u.Scheme + "://" + u.Host, nil
 }
@@ -223,7 +231,7 @@ func (c *Client) Peers() []string {
 
 // Peer is a client of that one peer, on the same connections.
 func (c *Client) Peer(peer string) (*Client, error) {
-	u, err := peerURL(peer)
+	u, err := c.url(peer)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/fedmesh/fedmesh/mesh/certs"
 )
 
 const (
@@ -205,9 +207,13 @@ func (c *Client) roundTrip(ctx context.Context, peer string, k call, dog *watchd
 		req.Header = k.header.Clone()
 	}
 	req.Header.Set("User-Agent", c.opts.UserAgent)
+	if c.opts.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.opts.Token)
+	}
 	nameRequest(req)
 	if k.body == nil {
-		return c.http.Do(req)
+		resp, err := c.http.Do(req)
+		return resp, certs.Explain(req.URL.Host, err)
 	}
 	var fault fault
 	open := func() (io.ReadCloser, int64, error) {
@@ -239,7 +245,7 @@ func (c *Client) roundTrip(ctx context.Context, peer string, k call, dog *watchd
 			return nil, &localError{ferr}
 		}
 	}
-	return resp, err
+	return resp, certs.Explain(req.URL.Host, err)
 }
 
 // ask is send for answers in JSON, which are decoded into v unless that is nil. It returns the status.
