@@ -15,6 +15,7 @@ type clientFlags struct {
 	peers   []string
 	timeout time.Duration
 	tries   int
+	token   string // file
 }
 
 // register adds the flags; tries is how often the command goes round the peers by default.
@@ -23,6 +24,7 @@ func (f *clientFlags) register(cmd *cobra.Command, tries int) {
 	fs.StringSliceVar(&f.peers, "peers", []string{"http://127.0.0.1:8080"}, "API `URLs` of peers, tried in turn")
 	fs.DurationVar(&f.timeout, "timeout", 0, "give up after this long; 0: when the tries are used up")
 	fs.IntVar(&f.tries, "tries", tries, "how many times to go through all peers before giving up; 0: until --timeout")
+	fs.StringVar(&f.token, "token-file", "", "`file` with the token to show (default the one in "+tokenVariable+", if any)")
 }
 
 // call runs fn with a client and the context its calls are bounded by.
@@ -30,7 +32,11 @@ func (f *clientFlags) call(cmd *cobra.Command, fn func(ctx context.Context, c *a
 	if f.tries < 0 {
 		return usagef("--tries is %d; it must not be negative", f.tries)
 	}
-	c, err := api.NewClient(f.peers, api.ClientOptions{Passes: f.tries, UserAgent: "fedmesh/" + readBuild().Version})
+	token, err := clientToken(cmd, f.token)
+	if err != nil {
+		return err
+	}
+	c, err := api.NewClient(f.peers, api.ClientOptions{Passes: f.tries, UserAgent: "fedmesh/" + readBuild().Version, Token: token})
 	if err != nil {
 		return &usageError{err}
 	}

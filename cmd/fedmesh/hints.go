@@ -67,7 +67,7 @@ func afterProblem(p *api.Problem) string {
 		{api.TypeSessionClosed, "open a new session with fedmesh session create; the closed one's models can still be pulled"},
 		{api.TypeUpdateConflict, "give another update another --id, or pull the newest model and train from it"},
 		{api.TypeTooLarge, "send a smaller model, or raise the limit at the peers"},
-		{api.TypeUnauthorized, "give a token that the peers know"},
+		{api.TypeUnauthorized, "give a valid token with --token-file FILE or in " + tokenVariable + "; who runs the mesh makes one with fedmesh token new"},
 		{api.TypeForbidden, "use a token whose role allows it; who runs the mesh gives them out"},
 		{api.TypeLastMember, "just stop the process, or let another peer join first"},
 		{api.TypeNotReady, "wait a few seconds for the peer to catch up, or name another with --peers"},

@@ -33,6 +33,8 @@ type nodeFlags struct {
 	compactAfter                  string
 	keepRounds                    uint64
 	logFormat, logLevel           string
+
+	accessFlags
 }
 
 func newNode(a *app) *cobra.Command {
@@ -53,7 +55,8 @@ A flag wins over the environment, the environment over the file, the file over t
 default. With --check the peer does not run: all of it is validated, files are read
 and addresses tried, every fault is listed, and the exit code is 2 if there is one.
 
-There is no authentication yet: listen on private networks only.`,
+With --tokens-file only who shows a token may come, see fedmesh token new; without,
+everybody may do everything: listen on private networks only.`,
 		Example: `  fedmesh node --name a --data-dir a
   fedmesh node --name b --data-dir b --listen 127.0.0.1:8081 --gossip 127.0.0.1:7947 --join 127.0.0.1:7946
   fedmesh node --config node.yaml --check && fedmesh node --config node.yaml`,
@@ -87,6 +90,7 @@ There is no authentication yet: listen on private networks only.`,
 	fs.StringVar(&f.compactAfter, "compact-after", "16MiB", "compact the log behind final rounds when it has grown by this `size`, and by as much as is kept")
 	fs.Uint64Var(&f.keepRounds, "keep-rounds", 100, "of how many final rounds of each session to keep who held, sealed and computed what")
 	fs.StringVar(&f.secretFile, "secret-file", "", "`file` with the mesh's secret, the same at all peers and known to nobody else; sessions with noise need it")
+	f.accessFlags.register(fs)
 	fs.StringVar(&f.logFormat, "log-format", "console", "console or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.String(configFlag, "", "YAML `file` with any of these flags under their names")
@@ -155,6 +159,7 @@ func (f *nodeFlags) complete() error {
 	if f.keepModels < 0 {
 		bad("--keep-models is %d; it must be a number of rounds, or 0 for all", f.keepModels)
 	}
+	f.accessFlags.complete(bad)
 	if f.dataDir == "" {
 		bad("--data-dir is not given; it is the folder for the log and the models")
 	} else {
@@ -233,5 +238,8 @@ func (f *nodeFlags) config(log zerolog.Logger, registry *prometheus.Registry) (m
 		return cfg, &usageError{err}
 	}
 	cfg.KeepRounds = f.keepRounds
+	if cfg.Token, err = f.peerToken(log); err != nil {
+		return cfg, err
+	}
 	return cfg, nil
 }

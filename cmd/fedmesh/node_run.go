@@ -60,14 +60,19 @@ func runNode(ctx context.Context, f nodeFlags, log zerolog.Logger,
 		return err
 	}
 	defer unexport()
+	options := api.ServerOptions{Logger: log, Registerer: registry, Gatherer: registry}
+	if err := f.serverOptions(&options); err != nil {
+		ln.Close()
+		return err
+	}
 	peer, err := create(f, log, registry)
 	if err != nil {
 		ln.Close()
 		return err
 	}
-	server := api.NewServer(peer, api.ServerOptions{Logger: log, Registerer: registry, Gatherer: registry})
+	server := api.NewServer(peer, options)
 	mux := http.NewServeMux()
-	mux.Handle("/v1/peer/", peer.PeerHandler())
+	mux.Handle("/v1/peer/", server.GuardPeers(peer.PeerHandler()))
 	mux.Handle("/", server)
 	gate := newGate(mux)
 	hs := server.HTTPServer(gate)

@@ -58,12 +58,14 @@ what scripts may rely on.`,
 		newModel(a),
 		newLeave(a),
 		newForget(a),
+		newToken(a),
 		newVersion(a),
 		newExitCodes(),
 		newOutputTopic(),
 	)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		a.settings = settle(cmd, a.lookup)
+		cmd.SetContext(withLookup(cmd.Context(), a.lookup))
 		if check := cmd.Flags().Lookup(checkFlag); check != nil && check.Value.String() == "true" {
 			return nil // it reports the faults with those it finds
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"time"
 )
@@ -167,4 +168,15 @@ func (s *Set) Find(h Hash, now time.Time) (Grant, error) {
 		return s.tokens[at].Grant, ErrExpired
 	}
 	return s.tokens[at].Grant, nil
+}
+
+// Grants lists what the tokens allow, as the file has them.
+func (s *Set) Grants() iter.Seq[Grant] {
+	return func(yield func(Grant) bool) {
+		for _, t := range s.tokens {
+			if !yield(t.Grant) {
+				return
+			}
+		}
+	}
 }
