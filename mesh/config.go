@@ -36,9 +36,6 @@ type Config struct {
 	// Token returns what this peer shows to the others with each request, empty for nothing; nil: nothing. It is called from many goroutines.
 	Token func() string
 
-	// Token returns what this peer shows to the others with each request, empty for nothing; nil: nothing. It is called from many goroutines.
-	Token func() string
-
 	// Secret is what the peers of this mesh, and nobody else, share: what noise is drawn from. Empty: there is none.
 	Secret []byte
 

@@ -189,7 +189,6 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 	}
 	req.Header.Set(headerMesh, p.tag())
 	p.introduce(req)
-	p.introduce(req)
 	p.mu.Lock()
 	self := p.self
 	p.mu.Unlock()
@@ -233,7 +232,6 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 	if json.Unmarshal(b, &problem) != nil || problem.Status == 0 {
 		problem = *api.NewProblem("peer", resp.StatusCode, resp.Status, resp.Status)
 	}
-	p.denied(t, &problem)
 	p.denied(t, &problem)
 	return nil, fmt.Errorf("mesh: %s: %w", t.name, &problem)
 }

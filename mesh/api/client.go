@@ -55,7 +55,6 @@ type ClientOptions struct {
 	ResumeFrom      int64                                                             // bytes from which on an update goes by resumable upload; default 16 MiB
 	Passes          int                                                               // passes through all peers before giving up; 0: until the context ends
 	Token           string                                                            // shown to every peer, in a header; empty: none
-	Token           string                                                            // shown to every peer, in a header; empty: none
 	UserAgent       string                                                            // default "fedmesh"
 	DialContext     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: real sockets
 	TLS             *tls.Config                                                       // for https; when given, peers without a scheme are https. Nil: the system's authorities, no certificate

@@ -210,9 +210,6 @@ func (c *Client) roundTrip(ctx context.Context, peer string, k call, dog *watchd
 	if c.opts.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.opts.Token)
 	}
-	if c.opts.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.opts.Token)
-	}
 	nameRequest(req)
 	if k.body == nil {
 		resp, err := c.http.Do(req)
