@@ -7,6 +7,9 @@ import (
 	"github.com/fedmesh/fedmesh/model"
 )
 
+// wordsLate is how many rounds after one is final a peer's word for it is waited for no longer.
+const wordsLate = 16
+
 // roundTimes is when the rounds of a session came as far as they are, as this peer saw it. Only rounds that it saw pass one by one are
 // timed: what it learns of others all at once says nothing of how long it took. It is guarded by Peer.mu.
 type roundTimes struct {
@@ -64,8 +67,8 @@ func (p *Peer) timeRounds(s *ledger.Session, t *roundTimes, was, now reported) {
 			delete(t.inputs, n)
 		}
 	}
-	for n := range t.computed {
-		if n <= now.final {
+	for n := range t.computed { // this peer's own word may have made it final, and is on its way to the disk
+		if n+wordsLate <= now.final {
 			delete(t.computed, n)
 		}
 	}

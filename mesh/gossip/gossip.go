@@ -113,7 +113,7 @@ func New(cfg Config, h Handler) (*Gossip, error) {
 	}
 	m.gauge("inbound_waiting", "Messages and states that wait for the handler.", nil, g.inbox.len)
 	m.gauge("stream_waiting", "Messages that wait for a stream.", nil, g.outbox.waiting)
-	m.gauge("gossip_waiting", "Messages that spread by gossip.", nil, g.relay.queue.NumQueued)
+	m.gauge("relay_waiting", "Messages that spread by gossip, waiting for the next round of it.", nil, g.relay.queue.NumQueued)
 	return g, nil
 }
 

@@ -138,7 +138,7 @@ func TestGossipQueue(t *testing.T) {
 				return true
 			})
 		}
-		within(t, 20*time.Second, "the queue empties", func() bool { return nodes[0].metric(t, "gossip_waiting") == 0 })
+		within(t, 20*time.Second, "the queue empties", func() bool { return nodes[0].metric(t, "relay_waiting") == 0 })
 		if nodes[0].metric(t, "sent_messages_total", "way=gossip") < 4 {
 			t.Error("nothing went by gossip")
 		}
@@ -147,7 +147,7 @@ func TestGossipQueue(t *testing.T) {
 				nodes[0].Broadcast(make([]byte, 1000))
 			}
 		})
-		if got := nodes[0].metric(t, "gossip_waiting"); got != 20 {
+		if got := nodes[0].metric(t, "relay_waiting"); got != 20 {
 			t.Errorf("%v wait, want 20", got)
 		}
 		if got := nodes[0].metric(t, "dropped_total", "queue=gossip"); got != 980 {
