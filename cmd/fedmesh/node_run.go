@@ -82,6 +82,9 @@ func runNode(ctx context.Context, f nodeFlags, log zerolog.Logger,
 	err = peer.Start(ctx)
 	if err == nil {
 		log.Info().Str("api", "http://"+f.advertiseAPI).Str("data", f.dataDir).Str("version", readBuild().Version).Msg("serving")
+		starting, started := context.WithCancel(ctx)
+		var tell sync.WaitGroup
+		tell.Go(func() { notifyReady(starting, peer.Ready, log) })
 		select {
 		case <-ctx.Done():
 			log.Info().Msg("stopping; a second signal ends the process at once")
@@ -90,6 +93,9 @@ func runNode(ctx context.Context, f nodeFlags, log zerolog.Logger,
 		case err = <-served:
 			err = fmt.Errorf("the server stopped: %w", err)
 		}
+		started()
+		tell.Wait()
+		notify("STOPPING=1", log)
 	} else if ctx.Err() != nil {
 		err = nil // stopped while it was starting
 	}
