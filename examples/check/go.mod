@@ -1,0 +1,3 @@
+module github.com/fedmesh/fedmesh/examples/check
+
+go 1.26
