@@ -40,7 +40,10 @@ type Peer struct {
 	hurry  chan struct{} // wakes exchangeLoop
 	left   chan struct{} // closed once the peer has left the mesh
 
-	said       said       // warnings that repeat
+	said       said // warnings that repeat
+	challenges challenges
+	changing   sync.Mutex // one change of keys at a time
+
 	notes      sync.Mutex // held while made.json is written
 	pace       pace       // of answers to requests for blobs
 	compacting sync.Mutex // held, and before mu, while the ledger's state is written or taken over

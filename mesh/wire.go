@@ -29,6 +29,7 @@ import (
 //	POST sessions/{session}            hold a session's seed, and ?model=DIGEST
 //	GET  blobs/{digest}                a model file, with ranges
 //	POST sums/{session}                the exact sum over an explicit label and range (sums.go)
+//	GET, POST keys                     the gossip's keys, by fingerprint, and orders to change them, sealed (keys.go)
 //
 // Every request names its mesh and protocol; one of another is refused. It names the calling peer too, which lives, whatever gossip says.
 const (
@@ -75,6 +76,8 @@ func (p *Peer) PeerHandler() http.Handler {
 	mux.HandleFunc("POST /v1/peer/sessions/{session}", p.serveSeed)
 	mux.HandleFunc("GET /v1/peer/blobs/{digest}", p.serveBlob)
 	mux.HandleFunc("POST /v1/peer/sums/{session}", p.serveSums)
+	mux.HandleFunc("GET /v1/peer/keys", p.serveKeys)
+	mux.HandleFunc("POST /v1/peer/keys", p.serveKeyOrder)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p.cfg.TLS != nil {
 			if err := p.cfg.TLS.VerifyPeer(r); err != nil {

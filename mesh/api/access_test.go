@@ -75,7 +75,7 @@ var routeNeeds = map[string]string{
 	"OPTIONS /v1/sessions/{session}/updates/{combiner}": "push",
 	"GET /v1/uploads/{upload}":                          "push", "HEAD /v1/uploads/{upload}": "push", "PATCH /v1/uploads/{upload}": "push", "DELETE /v1/uploads/{upload}": "push",
 	"POST /v1/uploads/{upload}": "push", "OPTIONS /v1/uploads/{upload}": "push",
-	"PUT /v1/sessions/{session}": "operate", "POST /v1/sessions/{session}/close": "operate", "POST /v1/leave": "operate", "POST /v1/forget": "operate",
+	"PUT /v1/sessions/{session}": "operate", "POST /v1/sessions/{session}/close": "operate", "POST /v1/leave": "operate", "POST /v1/forget": "operate", "GET /v1/keys": "operate", "POST /v1/keys": "operate",
 }
 
 // TestEveryRouteAndRole tries every route of the server as everybody.

@@ -110,7 +110,7 @@ func NewServer(b Backend, o ServerOptions) *Server {
 		limits:  newLimits(o.Limits),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
-	s.routes = slices.Concat(s.sessionRoutes(), s.updateRoutes(), s.uploadRoutes(), s.modelRoutes(), s.roundRoutes(), s.meshRoutes(), s.loginRoutes(), s.pageRoutes())
+	s.routes = slices.Concat(s.sessionRoutes(), s.updateRoutes(), s.uploadRoutes(), s.modelRoutes(), s.roundRoutes(), s.meshRoutes(), s.keyRoutes(), s.loginRoutes(), s.pageRoutes())
 	byPattern := map[string]map[string]handler{}
 	for _, rt := range s.routes {
 		if byPattern[rt.pattern] == nil {
