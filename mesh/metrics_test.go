@@ -77,6 +77,7 @@ func TestMetrics(t *testing.T) {
 			t.Error(p)
 		}
 		checkList(t, families)
+		checkExamples(t, families)
 
 		for _, w := range []struct {
 			name, label string
