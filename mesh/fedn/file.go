@@ -1,0 +1,152 @@
+package fedn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/fedmesh/fedmesh/aggregate"
+	"github.com/fedmesh/fedmesh/model"
+	"github.com/fedmesh/fedmesh/model/codec"
+	"github.com/fedmesh/fedmesh/model/safetensors"
+)
+
+// file is a model on disk, in canonical form. Whoever has it closes it, which
+// removes it from disk unless it was kept.
+type file struct {
+	*os.File
+	layout *model.Layout
+	digest model.Digest
+	kept   bool
+}
+
+func create(dir string) (*file, error) {
+	f, err := os.CreateTemp(dir, "model-*")
+	if err != nil {
+		return nil, fmt.Errorf("fedn: %w", err)
+	}
+	return &file{File: f}, nil
+}
+
+// Close removes the file, unless it was kept. It may be called on nil and more
+// than once.
+func (f *file) Close() error {
+	if f == nil || f.File == nil {
+		return nil
+	}
+	err := f.File.Close()
+	if !f.kept {
+		err = errors.Join(err, os.Remove(f.Name()))
+	}
+	f.File = nil
+	return err
+}
+
+// maxModel bounds a model that comes without a known layout.
+const maxModel = 64 << 30
+
+// ingest reads a model in any format and layout.
+func ingest(dir string, r io.Reader) (*file, error) {
+	f, err := create(dir)
+	if err != nil {
+		return nil, err
+	}
+	scratch, err := create(dir)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	defer scratch.Close()
+	f.layout, f.digest, err = codec.Ingest(r, f, codec.Options{MaxBytes: maxModel, Scratch: scratch})
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// open reads a canonical file that is on disk already, and keeps it.
+func open(path string) (*file, error) {
+	h, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("fedn: %w", err)
+	}
+	f := &file{File: h, kept: true}
+	info, err := h.Stat()
+	if err == nil {
+		f.layout, err = safetensors.ReadLayout(h, info.Size())
+	}
+	if err == nil {
+		f.digest, err = digestOf(h)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("fedn: %s: %w", filepath.Base(path), err), f.Close())
+	}
+	return f, nil
+}
+
+func digestOf(r io.ReaderAt) (d model.Digest, err error) {
+	h := model.NewHash()
+	if _, err := io.Copy(h, io.NewSectionReader(r, 0, 1<<62)); err != nil {
+		return d, err
+	}
+	return model.Digest(h.Sum(nil)), nil
+}
+
+// write makes a file of a layout's header and what data writes behind it.
+func write(dir string, l *model.Layout, data func(w io.Writer) error) (*file, error) {
+	f, err := create(dir)
+	if err != nil {
+		return nil, err
+	}
+	h := model.NewHash()
+	w := io.MultiWriter(f.File, h)
+	if _, err = w.Write(l.Header()); err == nil {
+		err = data(w)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("fedn: %w", err), f.Close())
+	}
+	f.layout, f.digest = l, model.Digest(h.Sum(nil))
+	return f, nil
+}
+
+// conform returns f itself when it has the spec's layout, or its conversion to that, in
+// which case f is closed; and an error when values or tensors do not fit.
+func conform(ctx context.Context, dir string, f *file, spec *aggregate.Spec) (*file, error) {
+	out := f
+	if f.layout.Diff(spec.Layout()) != nil {
+		var err error
+		if out, err = convert(dir, f, spec.Layout()); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if err := f.Close(); err != nil {
+			return nil, errors.Join(err, out.Close())
+		}
+	}
+	if err := check(ctx, out, spec); err != nil {
+		return nil, errors.Join(err, out.Close())
+	}
+	return out, nil
+}
+
+// check looks at all values of a file.
+func check(ctx context.Context, f *file, spec *aggregate.Spec) error {
+	buf := make([]byte, 8*aggregate.Block)
+	ts := spec.Layout().Tensors()
+	for s := range spec.Blocks(0, spec.Elements()) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b := buf[:s.Count*ts[s.Tensor].DType.Size()]
+		if _, err := f.ReadAt(b, s.Offset); err != nil {
+			return fmt.Errorf("fedn: %w", err)
+		}
+		if err := spec.Check(s.Tensor, s.First, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
