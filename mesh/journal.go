@@ -124,6 +124,7 @@ func (p *Peer) publish(ctx context.Context, pos uint64, es []*ledger.Entry) erro
 		if ctx.Err() == nil {
 			p.mu.Lock()
 			p.breakDown(fmt.Errorf("mesh: %w", err))
+			p.show(p.own)
 			p.mu.Unlock()
 		}
 		return fmt.Errorf("mesh: %w", err)
@@ -131,10 +132,7 @@ func (p *Peer) publish(ctx context.Context, pos uint64, es []*ledger.Entry) erro
 	p.log.Debug().Int("entries", len(es)).Uint8("first", uint8(es[0].Body.Kind())).Dur("synced", time.Since(began)).Msg("entries are durable")
 	p.mu.Lock()
 	g := p.gossip
-	for _, e := range es {
-		p.own = max(p.own, e.Seq)
-	}
-	p.timeWords(es)
+	p.show(es[len(es)-1].Seq)
 	p.mu.Unlock()
 	if g != nil {
 		for _, e := range es {
@@ -144,8 +142,17 @@ func (p *Peer) publish(ctx context.Context, pos uint64, es []*ledger.Entry) erro
 	return nil
 }
 
-// say appends facts to the own log and returns when they are durable and shown. check, unless nil, is called first with p.mu held; its
-// error is returned and nothing is said.
+// show lets others see own entries up to seq, and wakes who waits for that. It is called with p.mu held.
+func (p *Peer) show(seq uint64) {
+	p.own = max(p.own, seq)
+	if p.shown != nil {
+		close(p.shown)
+		p.shown = nil
+	}
+}
+
+// say appends facts to the own log and returns when they are durable and shown, as are those that were said before. When ctx ends it returns
+// earlier, and they are shown all the same. check, unless nil, is called first with p.mu held; its error is returned and nothing is said.
 func (p *Peer) say(ctx context.Context, check func() ([]ledger.Body, error)) error {
 	p.mu.Lock()
 	if p.broken != nil {
@@ -167,14 +174,61 @@ func (p *Peer) say(ctx context.Context, check func() ([]ledger.Body, error)) err
 		es = append(es, e)
 	}
 	pos, err := p.write(es)
-	p.notify()
-	p.mu.Unlock()
 	if err != nil {
+		p.mu.Unlock()
 		return storageProblem(fmt.Errorf("mesh: %w", err))
 	}
+	if len(es) == 0 {
+		err := p.awaitShown(ctx, p.replica.Ledger().Vector()[p.self])
+		p.mu.Unlock()
+		return storageProblem(err)
+	}
+	p.notify()
+	done := make(chan error, 1)
+	if p.ctx.Err() == nil { // not with ctx: what is appended must be shown, though the request that it is said for ends
+		p.wg.Go(func() { done <- p.publish(p.ctx, pos, es) })
+	} else {
+		done <- api.NotReady(errClosed)
+	}
+	p.mu.Unlock()
 	p.wake()
-	return storageProblem(p.publish(ctx, pos, es))
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = fmt.Errorf("mesh: %w", ctx.Err())
+	}
+	return storageProblem(err)
 }
+
+// awaitShown waits until own entries up to seq are shown. It is called with p.mu held, and gives it up meanwhile.
+func (p *Peer) awaitShown(ctx context.Context, seq uint64) error {
+	for p.own < seq {
+		if p.broken != nil {
+			return api.NotReady(p.broken)
+		}
+		if p.shown == nil {
+			p.shown = make(chan struct{})
+		}
+		shown := p.shown
+		p.mu.Unlock()
+		var err error
+		select {
+		case <-shown:
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-p.ctx.Done():
+			err = api.NotReady(errClosed)
+		}
+		p.mu.Lock()
+		if err != nil {
+			return fmt.Errorf("mesh: %w", err)
+		}
+	}
+	return nil
+}
+
+// errClosed is why a peer that was closed says nothing more.
+var errClosed = errors.New("this peer has stopped")
 
 // admit merges entries of other peers. What becomes admitted by them is written but not waited for.
 func (p *Peer) admit(es []*ledger.Entry) error {

@@ -51,10 +51,11 @@ type Peer struct {
 	mu         sync.Mutex
 	replica    *ledger.Replica
 	self       ledger.LogID
-	own        uint64 // own entries that are durable: others may see them
-	synced     bool   // vectors were exchanged since the start or the last stall
-	joined     bool   // settleIn is done: entries may be appended
-	broken     error  // why this peer must not take part any more
+	own        uint64        // own entries that are durable: others may see them
+	shown      chan struct{} // closed when own grows or the log fails; nil while nobody waits for that
+	synced     bool          // vectors were exchanged since the start or the last stall
+	joined     bool          // settleIn is done: entries may be appended
+	broken     error         // why this peer must not take part any more
 	leaving    bool
 	draining   bool                              // Drain was called
 	members    map[ledger.LogID]member           // as gossip sees them now, this peer excluded
