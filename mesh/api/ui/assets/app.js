@@ -117,7 +117,7 @@ async function refreshSession(s) {
   state.open = open;
   await learnCombiners(s, last);
   state.before = state.rounds.get(last - 1) ?? null;
-  if (state.picked > 0) {
+  if (state.picked > 0 && !(state.detail?.round === state.picked && state.detail.state === 'final')) {
     const picked = state.picked;
     const detail = picked === last ? open : await api.round(s.name, picked);
     if (state.picked === picked && state.session?.key === s.key) state.detail = detail;
@@ -307,7 +307,7 @@ function signedIn() {
   setText($('login-error'), '');
 }
 
-$('login').addEventListener('submit', async (e) => {
+$('login-form').addEventListener('submit', async (e) => {
   e.preventDefault();
   setText($('login-error'), '');
   try {

@@ -1,6 +1,6 @@
 // The chain of rounds: a column for each round, a row for each peer. Where all agree the column is one block.
 
-import { count, el, keep, name, number, setText } from './dom.js';
+import { count, el, keep, name, number, own, setText } from './dom.js';
 
 const $ = (id) => document.getElementById(id);
 
@@ -14,8 +14,8 @@ export function columns() {
 
 /** What a peer has of a round: has, sealed, missing, differs or none, where it has no part in it. */
 export function cell(info, peer) {
-  const own = info.computed[peer];
-  if (own !== undefined) return info.model && own !== info.model ? 'differs' : 'has';
+  const model = own(info.computed, peer);
+  if (model !== undefined) return info.model && model !== info.model ? 'differs' : 'has';
   if (info.took.includes(peer)) return 'has';
   if (info.sealed.includes(peer)) return info.combiners === 0 || info.state === 'final' ? 'has' : 'sealed';
   return info.waiting_for.includes(peer) ? 'missing' : 'none';
@@ -60,10 +60,12 @@ export function drawChain({ from, last, n, have, peers, selected, share, onSelec
   chain.style.setProperty('--cell', `${peers.length > 16 ? 11 : peers.length > 8 ? 15 : 22}px`);
   keep($('chain-peers'), peers.map((p) => ({ key: p, sig: '', make: () => el('span', { class: 'chain-peer' }, name(p, 'clip')) })));
   const items = [];
+  const kinds = new Set();
   const to = Math.min(last, from + n - 1);
   for (let r = from; r <= to; r++) {
     const info = have(r);
     const picked = r === selected;
+    if (info) for (const k of signs(info, peers)) kinds.add(k);
     const tab = picked || (r === to && !(selected >= from && selected <= to));
     items.push(info
       ? { key: String(r), sig: JSON.stringify([info.state, info.model, info.computed, info.sealed, info.took, info.waiting_for, info.divergent, info.versions, info.lost.length, info.compacted, info.combiners, peers, picked, tab, info.state === 'open' && share]),
@@ -71,9 +73,20 @@ export function drawChain({ from, last, n, have, peers, selected, share, onSelec
       : { key: String(r), sig: `${picked}${tab}`, make: () => button({ round: r, state: 'open', unknown: true }, peers, picked, tab, 0, onSelect) });
   }
   keep($('chain-columns'), items);
+  for (const li of $('legend').children) li.hidden = !kinds.has(li.dataset.kind);
   setText($('chain-range'), last === 0 ? '' : from === to ? `round ${number(to)} of ${number(last)}` : `rounds ${number(from)} to ${number(to)} of ${number(last)}`);
   $('chain-oldest').disabled = $('chain-older').disabled = from <= 1;
   $('chain-newest').disabled = $('chain-newer').disabled = to >= last;
+}
+
+/** What of the legend a column uses. */
+function signs(info, peers) {
+  const { kind } = column(info, peers);
+  const out = [kind === 'part' ? 'final' : kind === 'sealed' ? 'split' : kind];
+  if (info.divergent) out.push('differs');
+  if (info.versions > 1) out.push('amended');
+  if (info.lost.length > 0) out.push('lost');
+  return out;
 }
 
 function button(info, peers, picked, tab, share, onSelect) {

@@ -33,8 +33,14 @@ export function icon(name, extra = '') {
   return svg;
 }
 
+/** A text from outside without characters that are not seen, or that change how others are. */
+export const visible = (text) => String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\ufffd');
+
 /** A name from outside, kept apart from the direction of the text around it. */
-export const name = (text, cls) => el('bdi', { class: cls }, String(text));
+export const name = (text, cls) => el('bdi', { class: cls }, visible(text));
+
+/** A member of an object from outside, whose keys may be called anything. */
+export const own = (object, key) => (Object.hasOwn(object, key) ? object[key] : undefined);
 
 /** The names as a list in a sentence: a, b and c. */
 export function names(list, most = 6) {

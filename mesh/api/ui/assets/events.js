@@ -1,6 +1,6 @@
 // Events as they happen: what one update or one round brings from several peers is one line.
 
-import { el, keep, name, names, number, setText, short } from './dom.js';
+import { el, keep, name, names, number, setText, short, visible } from './dom.js';
 
 const $ = (id) => document.getElementById(id);
 
@@ -72,8 +72,8 @@ function sentence({ event: e, peers }) {
     default:
   }
   if (e.type === 'model') return ['This peer serves the model of round ', number(e.round ?? 0), of, ': ', digest];
-  if (e.type === 'session') return ['Session ', name(e.session), ` is ${e.state}`];
-  if (e.type === 'peer') return ['Peer ', name(e.peer), e.state === 'joined' || e.state === 'left' ? ` ${e.state}` : ` is ${e.state === 'forgetting' ? 'being forgotten' : e.state}`];
-  if (e.type === 'warning') return [e.session ? name(e.session) : '', e.session ? ': ' : '', String(e.detail ?? '')];
-  return [JSON.stringify(e)];
+  if (e.type === 'session') return ['Session ', name(e.session), ` is ${visible(e.state)}`];
+  if (e.type === 'peer') return ['Peer ', name(e.peer), e.state === 'joined' || e.state === 'left' ? ` ${e.state}` : ` is ${e.state === 'forgetting' ? 'being forgotten' : visible(e.state)}`];
+  if (e.type === 'warning') return [e.session ? name(e.session) : '', e.session ? ': ' : '', visible(e.detail ?? '')];
+  return [visible(JSON.stringify(e))];
 }

@@ -1,10 +1,12 @@
 // The verdict, the peers and the sessions.
 
-import { bytes, count, el, fill, icon, keep, name, names, number, setText, short } from './dom.js';
+import { bytes, count, el, fill, icon, keep, name, names, number, own, setText, short } from './dom.js';
 
 const $ = (id) => document.getElementById(id);
 
 const MAX_SESSIONS = 200; // listed at once; the filter finds the others
+
+const MAX_ROOMY = 8; // peers that get two lines each
 
 const words = {
   alive: ['alive', 'ok'], suspect: ['suspected', 'wait'], dead: ['dead', 'dead'], left: ['has left', 'left'],
@@ -31,21 +33,19 @@ export function judge({ mesh, sessions, problem }) {
   const behind = here.filter((p) => p.state === 'alive' && p.vector_lag > 100);
   const torn = sessions.filter((s) => s.divergent > 0);
   const clashing = sessions.filter((s) => s.clash?.length > 0);
-  if (torn.length > 0) {
-    return {
-      level: 'danger', title: 'Peers computed different models from the same inputs',
-      notes: [['In ', names(torn.map((s) => s.name)), '. This never happens on sound machines: look for a peer with broken memory or disk, or another build. The rounds in red say who differs.']],
-    };
-  }
   let title = '';
+  if (torn.length > 0) {
+    title = 'Peers computed different models from the same inputs';
+    notes.push(['In ', names(torn.map((s) => s.name)), '. This never happens on sound machines: look for a peer with broken memory or disk, or of another build. The rounds in red say who differs.']);
+  }
   if (problem) {
     title = 'This peer is not ready';
     notes.push([problem]);
   }
   if (dead.length > 0) {
     title ||= `${number(dead.length)} of ${count(here.length, 'peer')} ${dead.length === 1 ? 'is' : 'are'} dead`;
-    notes.push([names(dead.map((p) => p.name)), dead.length === here.length - 1 && here.length > 2 ? ': this peer goes on alone.' : ': the others go on.',
-      ' Rounds become final once ', dead.length === 1 ? 'it returns or is' : 'they return or are', ' forgotten.']);
+    notes.push([names(dead.map((p) => p.name)), dead.length === 1 ? ' does not answer. ' : ' do not answer. ',
+      here.length - dead.length === 1 ? 'This peer goes on alone' : 'The others go on', '; their rounds become final once ', dead.length === 1 ? 'it returns or is' : 'they return or are', ' forgotten.']);
   }
   for (const p of forgetting) {
     if (p.waiting_for?.length) notes.push([name(p.name), ' shall be forgotten; ', names(p.waiting_for), ' must agree first.']);
@@ -62,11 +62,13 @@ export function judge({ mesh, sessions, problem }) {
     title ||= 'Peers are catching up';
     notes.push([names(behind.map((p) => p.name)), behind.length === 1 ? ' lags' : ' lag', ' behind.']);
   }
-  if (title) return { level: 'warn', title, notes };
+  if (title) return { level: torn.length > 0 ? 'danger' : 'warn', title, notes };
   const alive = here.length;
+  const open = sessions.filter((s) => s.state === 'open').length;
+  const running = sessions.length === 0 ? '' : ` ${count(open, 'session is', 'sessions are')} open.`;
   return {
     level: 'ok', title: 'All is well',
-    notes: [[alive === 1 ? 'One peer runs alone. Join more, and the loss of one loses nothing.' : `${count(alive, 'peer')} are alive and agree on every model.`]],
+    notes: [[alive === 1 ? `One peer runs alone. Join more, and the loss of one loses nothing.${running}` : `${count(alive, 'peer')} are alive and agree on every model.${running}`]],
   };
 }
 
@@ -88,30 +90,35 @@ export function drawVerdict(view) {
 export function drawPeers(mesh, session) {
   const peers = mesh.peers.filter((p) => p.state !== 'left');
   const gone = mesh.peers.length - peers.length;
-  setText($('peers-count'), count(peers.length, 'peer'));
-  const items = peers.map((p) => ({ key: p.log, sig: JSON.stringify([p, p.name === mesh.self, session?.name, location.hash, mesh.disk]), make: () => peer(p, mesh, session) }));
-  keep($('peers'), items);
-  setText($('peers-gone'), gone > 0 ? `${count(gone, 'peer')} left for good.` : '');
+  const dense = peers.length > MAX_ROOMY;
+  // In a long list, who does not answer comes first.
+  if (dense) peers.sort((a, b) => (a.state === 'alive') - (b.state === 'alive'));
+  $('peers').classList.toggle('dense', dense);
+  const alive = peers.filter((p) => p.state === 'alive').length;
+  setText($('peers-count'), alive === peers.length ? count(alive, 'peer') : `${number(alive)} of ${count(peers.length, 'peer')} alive`);
+  keep($('peers'), peers.map((p) => ({
+    key: p.log, sig: JSON.stringify([p, p.name === mesh.self, session?.name, location.hash, dense]), make: () => peer(p, mesh, session, dense),
+  })));
+  setText($('peers-foot'), [`${bytes(mesh.disk)} of models and updates on this peer's disk.`, gone > 0 && `${count(gone, 'peer')} left for good.`].filter(Boolean).join(' '));
 }
 
-function peer(p, mesh, session) {
+function peer(p, mesh, session, dense) {
   const self = p.name === mesh.self && p.state === 'alive';
   const [word, sign] = words[p.state] ?? [p.state, 'wait'];
   const url = self ? null : dashboard(p);
-  const facts = [];
-  const at = session && p.rounds[session.name];
-  if (at) facts.push(`model of round ${number(at[0])}`);
-  facts.push(p.held > 0 ? `holds ${count(p.held, 'update')} (${bytes(p.held_bytes)})` : 'holds no open updates');
-  if (self) facts.push(`${bytes(mesh.disk)} on disk`);
-  const lag = p.state !== 'alive' ? null : p.vector_lag > 0 ? `${count(p.vector_lag, 'entry', 'entries')} behind` : 'in step';
+  const at = session && own(p.rounds, session.name);
+  const model = session ? (at ? `model of round ${number(at[0])}` : 'no model yet') : '';
+  const held = p.held > 0 ? `holds ${count(p.held, 'update')}, ${bytes(p.held_bytes)}` : 'holds no updates';
+  const lines = dense ? [[model, held].filter(Boolean).join(' · ')] : [model, held].filter(Boolean);
+  const lag = p.state === 'alive' && p.vector_lag > 0;
   return el('li', { class: 'peer', 'data-state': p.state },
     icon(sign),
     el('div', { class: 'peer-text' },
       el('p', { class: 'peer-head' },
         url ? el('a', { href: url, 'data-f': p.log, title: `Dashboard of ${p.name}` }, name(p.name, 'clip')) : name(p.name, 'clip strong'),
         self && el('span', { class: 'tag' }, 'you are here'),
-        el('span', { class: 'peer-state' }, lag && p.vector_lag > 0 ? lag : word)),
-      el('p', { class: 'sub' }, facts.join(' · '))));
+        el('span', { class: 'peer-state' }, lag ? `${count(p.vector_lag, 'entry', 'entries')} behind` : word)),
+      lines.map((line) => el('p', { class: 'sub clip', title: 'Updates count here until their round is final' }, line))));
 }
 
 export function drawSessions(sessions, selected, filter) {

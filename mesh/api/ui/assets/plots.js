@@ -1,6 +1,6 @@
 // What combiners report, over rounds: a plot for each metric, drawn by uPlot, and the same as a table.
 
-import { el, fill, keep, name, number, setText, value } from './dom.js';
+import { el, fill, keep, name, number, own, setText, value } from './dom.js';
 
 const $ = (id) => document.getElementById(id);
 
@@ -38,7 +38,7 @@ export function drawPlots(rounds, busy) {
       plots.delete(m);
     }
   }
-  for (const m of shown) plot(m, withAny.filter((r) => m in r.metrics));
+  for (const m of shown) plot(m, withAny.filter((r) => Object.hasOwn(r.metrics, m)));
   const more = $('plots-more');
   more.hidden = metrics.length <= FEW;
   setText(more, all ? 'Show fewer' : `Show all ${number(metrics.length)}`);
@@ -110,5 +110,5 @@ function table(rounds, metrics) {
   fill($('values-table'), JSON.stringify([rows.map((r) => [r.round, r.metrics]), metrics]), () => el('table', {},
     el('caption', {}, `Weighted means, newest round first${rounds.length > ROWS ? `; the last ${ROWS} rounds` : ''}`),
     el('thead', {}, el('tr', {}, el('th', { scope: 'col' }, 'Round'), metrics.map((m) => el('th', { scope: 'col', class: 'num' }, name(m, 'clip'))))),
-    el('tbody', {}, rows.map((r) => el('tr', {}, el('th', { scope: 'row' }, number(r.round)), metrics.map((m) => el('td', { class: 'num' }, value(r.metrics[m]))))))));
+    el('tbody', {}, rows.map((r) => el('tr', {}, el('th', { scope: 'row' }, number(r.round)), metrics.map((m) => el('td', { class: 'num' }, value(own(r.metrics, m)))))))));
 }

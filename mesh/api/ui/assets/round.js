@@ -1,20 +1,20 @@
 // The open round as it fills up, and one round in full.
 
 import { now, modelPath } from './api.js';
-import { count, duration, el, fill, icon, keep, name, names, number, setText, short, since } from './dom.js';
+import { count, duration, el, fill, icon, keep, name, names, number, own, setText, short, since, visible } from './dom.js';
 
 const $ = (id) => document.getElementById(id);
 
-const FEW = 36; // combiners shown until all are asked for
+const FEW = 24; // combiners shown until all are asked for
 const ROWS = 50; // updates of a round listed until all are asked for
 
 let all = false; // combiners of the open round
 
 export function drawSession(s) {
-  setText($('session-name'), s.name);
+  setText($('session-name'), visible(s.name));
   fill($('session-facts'), JSON.stringify([s.key, s.state, s.config, s.model, s.model_round, s.members, s.clash, s.privacy]), () => {
     const c = s.config;
-    const params = Object.entries(c.params ?? {}).map(([k, v]) => `${k} ${v}`).join(', ');
+    const params = Object.entries(c.params ?? {}).map(([k, v]) => `${visible(k)} ${visible(v)}`).join(', ');
     const fact = (what, ...value) => el('div', {}, el('dt', {}, what), el('dd', {}, value));
     return [
       fact('State', s.state),
@@ -97,7 +97,7 @@ function drawCombiners(info, waiting) {
     items.push({ key: `in ${combiner}`, sig: JSON.stringify(c), make: () => inside(combiner, c) });
   }
   for (const combiner of waiting) {
-    items.push({ key: `out ${combiner}`, sig: '', make: () => el('li', { class: 'chip out' }, icon('wait'), name(combiner, 'clip'), el('span', { class: 'chip-note' }, 'awaited')) });
+    items.push({ key: `out ${combiner}`, sig: '', make: () => chip('out', 'wait', combiner, 'awaited', combiner) });
   }
   keep($('combiners'), all ? items : items.slice(0, FEW));
   const empty = $('open-empty');
@@ -112,10 +112,13 @@ function drawCombiners(info, waiting) {
   };
 }
 
+function chip(cls, sign, combiner, note, title) {
+  return el('li', { class: `chip ${cls}`, title }, icon(sign), el('span', { class: 'chip-text' }, name(combiner, 'clip'), el('span', { class: 'chip-note' }, note)));
+}
+
 function inside(combiner, c) {
-  return el('li', { class: 'chip in', title: `held by ${c.holders.join(', ')}` },
-    icon('ok'), name(combiner, 'clip'),
-    el('span', { class: 'chip-note' }, `${number(c.weight)} · ${c.copies === 1 ? '1 copy' : `${c.copies} copies`}${c.n > 1 ? `, ${c.n} updates` : ''}`));
+  const note = [count(c.weight, 'example'), count(c.copies, 'copy', 'copies'), c.n > 1 && count(c.n, 'update')].filter(Boolean).join(' · ');
+  return chip('in', 'ok', combiner, note, `${combiner}: held by ${c.holders.join(', ')}`);
 }
 
 function drawSeals(before) {
@@ -125,9 +128,12 @@ function drawSeals(before) {
   if (!open) return;
   const sealed = new Set(before.sealed);
   const done = new Set([...Object.keys(before.computed), ...before.took]);
-  const peers = [...new Set([...before.sealed, ...before.waiting_for])].sort();
-  fill(box, JSON.stringify([before.round, before.state, peers, [...sealed], [...done]]), () => [
-    el('p', { class: 'seals-title' }, `Round ${number(before.round)} is ${before.state}, not final yet`),
+  const everybody = [...new Set([...before.sealed, ...before.waiting_for])].sort();
+  // Of many, those that are awaited matter.
+  const peers = everybody.length > 8 ? everybody.filter((p) => !done.has(p)).slice(0, 12) : everybody;
+  const rest = everybody.length > 8 ? `; ${number(everybody.filter((p) => done.has(p)).length)} of ${count(everybody.length, 'peer')} have its model` : '';
+  fill(box, JSON.stringify([before.round, before.state, everybody, [...sealed], [...done]]), () => [
+    el('p', { class: 'seals-title' }, `Round ${number(before.round)} is ${before.state}, not final yet${rest}`),
     el('ul', { class: 'seal-list', 'aria-label': `Peers' words on round ${before.round}` }, peers.map((p) => {
       const [sign, word] = done.has(p) ? ['ok', 'has the model'] : sealed.has(p) ? ['seal', 'sealed'] : ['wait', 'awaited'];
       return el('li', { class: `seal ${sign}` }, icon(sign), name(p, 'clip'), el('span', { class: 'chip-note' }, word));
@@ -146,7 +152,7 @@ export function drawRound(session, info, rows, onAll) {
   if (!info) return;
   setText($('round-title'), `Round ${number(info.round)}`);
   fill($('round-body'), JSON.stringify([info, rows, session.name]), () => [
-    info.divergent && el('p', { class: 'alert' }, icon('danger'), 'Peers computed different models from the same inputs.'),
+    info.divergent && el('div', { class: 'notice danger' }, icon('danger'), el('p', {}, el('strong', {}, 'Peers computed different models from the same inputs.'))),
     facts(session, info), words(info), lost(info), updates(info, rows, onAll),
   ]);
 }
@@ -171,12 +177,12 @@ function words(info) {
     el('caption', {}, 'Peers'),
     el('thead', {}, el('tr', {}, ['Peer', 'Sealed', 'Model'].map((h) => el('th', { scope: 'col' }, h)))),
     el('tbody', {}, peers.map((p) => {
-      const own = info.computed[p];
-      const other = own && info.model && own !== info.model;
+      const has = own(info.computed, p);
+      const other = has && info.model && has !== info.model;
       return el('tr', { class: other && 'differs' },
         el('th', { scope: 'row' }, name(p, 'clip')),
         el('td', {}, info.sealed.includes(p) ? 'yes' : 'not yet'),
-        el('td', {}, other && icon('danger'), own ? el('code', {}, short(own)) : info.took.includes(p) ? 'took it from another' : info.combiners === 0 && info.sealed.includes(p) ? 'unchanged' : 'awaited',
+        el('td', {}, other && icon('danger'), has ? el('code', {}, short(has)) : info.took.includes(p) ? 'took it from another' : info.combiners === 0 && info.sealed.includes(p) ? 'unchanged' : 'awaited',
           other && ' differs'));
     }))));
 }
@@ -201,7 +207,7 @@ function updates(info, rows, onAll) {
         el('td', {}, u.base_round === 0 ? 'the seed' : `round ${number(u.base_round)}`),
         el('td', {}, u.copies.length > 0 ? names(u.copies) : info.compacted ? 'not kept' : 'nobody in reach'),
         el('td', {}, el('code', {}, short(u.digest))),
-        el('td', {}, el('code', { class: 'clip id', title: u.id }, u.id))))))),
+        el('td', {}, el('code', { class: 'clip id', title: u.id }, visible(u.id)))))))),
     info.updates.length > ROWS && el('button', { type: 'button', class: 'quiet', 'data-f': 'rows', 'aria-expanded': String(rows), on: { click: onAll } },
       rows ? 'Show fewer' : `Show all ${number(info.updates.length)}`),
   ];
