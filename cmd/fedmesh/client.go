@@ -16,14 +16,16 @@ type clientFlags struct {
 	timeout time.Duration
 	tries   int
 	token   string // file
+	tls     clientTLS
 }
 
 // register adds the flags; tries is how often the command goes round the peers by default.
 func (f *clientFlags) register(cmd *cobra.Command, tries int) {
 	fs := cmd.Flags()
-	fs.StringSliceVar(&f.peers, "peers", []string{"http://127.0.0.1:8080"}, "API `URLs` of peers, tried in turn")
+	fs.StringSliceVar(&f.peers, "peers", []string{"127.0.0.1:8080"}, "API `URLs` of peers, or host:port, tried in turn")
 	fs.DurationVar(&f.timeout, "timeout", 0, "give up after this long; 0: when the tries are used up")
 	fs.IntVar(&f.tries, "tries", tries, "how many times to go through all peers before giving up; 0: until --timeout")
+	f.tls.register(fs)
 	fs.StringVar(&f.token, "token-file", "", "`file` with the token to show (default the one in "+tokenVariable+", if any)")
 }
 
@@ -36,7 +38,11 @@ func (f *clientFlags) call(cmd *cobra.Command, fn func(ctx context.Context, c *a
 	if err != nil {
 		return err
 	}
-	c, err := api.NewClient(f.peers, api.ClientOptions{Passes: f.tries, UserAgent: "fedmesh/" + readBuild().Version, Token: token})
+	config, err := f.tls.config()
+	if err != nil {
+		return err
+	}
+	c, err := api.NewClient(f.peers, api.ClientOptions{Passes: f.tries, UserAgent: "fedmesh/" + readBuild().Version, Token: token, TLS: config})
 	if err != nil {
 		return &usageError{err}
 	}

@@ -35,6 +35,7 @@ type nodeFlags struct {
 	logFormat, logLevel           string
 
 	accessFlags
+	tlsFlags
 }
 
 func newNode(a *app) *cobra.Command {
@@ -91,6 +92,7 @@ everybody may do everything: listen on private networks only.`,
 	fs.Uint64Var(&f.keepRounds, "keep-rounds", 100, "of how many final rounds of each session to keep who held, sealed and computed what")
 	fs.StringVar(&f.secretFile, "secret-file", "", "`file` with the mesh's secret, the same at all peers and known to nobody else; sessions with noise need it")
 	f.accessFlags.register(fs)
+	f.tlsFlags.register(fs)
 	fs.StringVar(&f.logFormat, "log-format", "console", "console or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.String(configFlag, "", "YAML `file` with any of these flags under their names")
@@ -160,6 +162,7 @@ func (f *nodeFlags) complete() error {
 		bad("--keep-models is %d; it must be a number of rounds, or 0 for all", f.keepModels)
 	}
 	f.accessFlags.complete(bad)
+	f.tlsFlags.complete(bad, f.listen, f.gossip)
 	if f.dataDir == "" {
 		bad("--data-dir is not given; it is the folder for the log and the models")
 	} else {
@@ -241,5 +244,5 @@ func (f *nodeFlags) config(log zerolog.Logger, registry *prometheus.Registry) (m
 	if cfg.Token, err = f.peerToken(log); err != nil {
 		return cfg, err
 	}
-	return cfg, nil
+	return cfg, f.apply(&cfg, log)
 }

@@ -65,6 +65,10 @@ func runNode(ctx context.Context, f nodeFlags, log zerolog.Logger,
 		ln.Close()
 		return err
 	}
+	if err := f.open(f.listen, f.gossip, log, registry); err != nil {
+		ln.Close()
+		return err
+	}
 	peer, err := create(f, log, registry)
 	if err != nil {
 		ln.Close()
@@ -72,16 +76,22 @@ func runNode(ctx context.Context, f nodeFlags, log zerolog.Logger,
 	}
 	server := api.NewServer(peer, options)
 	mux := http.NewServeMux()
-	mux.Handle("/v1/peer/", server.GuardPeers(peer.PeerHandler()))
+	mux.Handle("/v1/peer/", f.peersOnly(server.GuardPeers(peer.PeerHandler()), log))
 	mux.Handle("/", server)
 	gate := newGate(mux)
 	hs := server.HTTPServer(gate)
+	hs.ErrorLog = serverLog(log)
+	wrapped, err := f.wrap(ln)
+	if err != nil {
+		return errors.Join(err, ln.Close(), peer.Close())
+	}
+	defer f.watch(ctx)()
 
 	// Serving starts before the peer does: others fetch from it while it catches up.
-	served := serveHTTP(hs, ln)
+	served := serveHTTP(hs, wrapped)
 	err = peer.Start(ctx)
 	if err == nil {
-		log.Info().Str("api", "http://"+f.advertiseAPI).Str("data", f.dataDir).Str("version", readBuild().Version).Msg("serving")
+		log.Info().Str("api", f.scheme()+"://"+f.advertiseAPI).Str("data", f.dataDir).Str("version", readBuild().Version).Msg("serving")
 		starting, started := context.WithCancel(ctx)
 		var tell sync.WaitGroup
 		tell.Go(func() { notifyReady(starting, peer.Ready, log) })

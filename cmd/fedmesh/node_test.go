@@ -208,7 +208,7 @@ func TestNodeFlags(t *testing.T) {
 	if got := strings.Join(f.join, " "); got != "b:7946 c:1 [::1]:7946 [::2]:7946" {
 		t.Errorf("join %s", got)
 	}
-	f = nodeFlags{listen: "0.0.0.0:8080", advertiseAPI: "h:1", gossip: ":7946", advertiseGossip: "h:2", fsync: "never", dataDir: "x", compactAfter: "1MB"}
+	f = nodeFlags{listen: "0.0.0.0:8080", advertiseAPI: "h:1", gossip: ":7946", advertiseGossip: "h:2", fsync: "never", dataDir: "x", compactAfter: "1MB", tlsFlags: tlsFlags{insecure: true}}
 	if err := f.complete(); err != nil || f.name == "" {
 		t.Errorf("%v, name %q", err, f.name)
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 )
 
 // maxFile is how many bytes of a file are read: bundles of authorities are long.
@@ -78,7 +77,7 @@ func readFile(path string) ([]byte, error) {
 
 // parse makes of the files' content what connections need.
 func (f Files) parse(c content) (*state, error) {
-	s := &state{content: c, peers: map[[32]byte]time.Time{}}
+	s := &state{content: c, peers: map[[32]byte]verdict{}}
 	var faults []error
 	if f.Cert != "" {
 		pair, err := tls.X509KeyPair(c.cert, c.key)

@@ -47,7 +47,7 @@ type state struct {
 	servers    map[ClientAuth]*tls.Config
 
 	mu    sync.Mutex
-	peers map[[32]byte]time.Time // certificates of peers by digest, and until when they are good
+	peers map[[32]byte]verdict // certificates of peers by digest
 }
 
 // Open reads the files. It lists all that is wrong with them. A certificate that has expired, or is not valid yet, is taken and told of.

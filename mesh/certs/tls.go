@@ -138,40 +138,64 @@ var (
 
 // VerifyPeer says whether a request comes from who has a peer's certificate; see the package's text. Without a CA everybody passes.
 func (s *Store) VerifyPeer(r *http.Request) error {
-	st := s.now.Load()
+	_, err := s.now.Load().peer(r)
+	return err
+}
+
+// PeersOnly lets through to h who has a peer's certificate. Their chain then is the request's only verified one, whatever the handshake has
+// looked at. Others are refused with the error. Without a CA everybody passes, and nobody is verified.
+func (s *Store) PeersOnly(h http.Handler, refuse func(http.ResponseWriter, *http.Request, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		chains, err := s.now.Load().peer(r)
+		if err != nil {
+			refuse(w, r, err)
+			return
+		}
+		if r.TLS != nil {
+			verified := *r.TLS
+			verified.VerifiedChains = chains
+			r = r.WithContext(r.Context())
+			r.TLS = &verified
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (st *state) peer(r *http.Request) ([][]*x509.Certificate, error) {
 	if st.roots == nil {
-		return nil
+		return nil, nil
 	}
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return ErrNoCertificate
+		return nil, ErrNoCertificate
 	}
 	leaf := r.TLS.PeerCertificates[0]
 	id := sha256.Sum256(leaf.Raw)
 	now := time.Now()
-	if until, ok := st.known(id); ok && now.Before(until) {
-		return nil
+	if v, ok := st.known(id); ok && now.Before(v.until) {
+		return v.chains, nil
 	}
 	more := x509.NewCertPool()
 	for _, c := range r.TLS.PeerCertificates[1:] {
 		more.AddCert(c)
 	}
-	until := leaf.NotAfter
+	v := verdict{until: leaf.NotAfter}
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth} {
 		chains, err := leaf.Verify(x509.VerifyOptions{Roots: st.roots, Intermediates: more, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
 		if err != nil {
 			if invalid := (x509.CertificateInvalidError{}); errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage {
 				err = errors.New("it must be good for servers and for clients, and this one is not good for both")
 			}
-			return fmt.Errorf("%w (%s): %w", ErrCertificate, subject(leaf), err)
+			return nil, fmt.Errorf("%w (%s): %w", ErrCertificate, subject(leaf), err)
 		}
+		v.chains = chains
 		for _, c := range chains[0] {
-			if c.NotAfter.Before(until) {
-				until = c.NotAfter
+			if c.NotAfter.Before(v.until) {
+				v.until = c.NotAfter
 			}
 		}
 	}
-	st.remember(id, until)
-	return nil
+	st.remember(id, v)
+	return v.chains, nil
 }
 
 // subject names a certificate, briefly: it may be a stranger's.
@@ -180,18 +204,24 @@ func subject(c *x509.Certificate) string {
 	return name[:min(len(name), 200)]
 }
 
-func (st *state) known(id [32]byte) (time.Time, bool) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	t, ok := st.peers[id]
-	return t, ok
+// verdict is what was found out of a peer's certificate.
+type verdict struct {
+	chains [][]*x509.Certificate
+	until  time.Time
 }
 
-func (st *state) remember(id [32]byte, until time.Time) {
+func (st *state) known(id [32]byte) (verdict, bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	v, ok := st.peers[id]
+	return v, ok
+}
+
+func (st *state) remember(id [32]byte, v verdict) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if len(st.peers) >= maxPeers {
 		clear(st.peers)
 	}
-	st.peers[id] = until
+	st.peers[id] = v
 }

@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -25,6 +26,7 @@ type CheckOptions struct {
 	Timeout  time.Duration // for the rounds to become final and equal everywhere; a minute when zero
 	// Dial reaches the peers; nil: real sockets of this machine.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	TLS  *tls.Config // for peers that speak https
 }
 
 // Check asks every peer for its rounds until the closed session is final and
@@ -41,7 +43,7 @@ func Check(ctx context.Context, o CheckOptions) (Verdict, error) {
 	defer cancel()
 	clients := make([]*api.Client, len(o.Peers))
 	for i, p := range o.Peers {
-		c, err := api.NewClient([]string{p.URL}, api.ClientOptions{Passes: 1, ResponseTimeout: 5 * time.Second, DialContext: o.Dial})
+		c, err := api.NewClient([]string{p.URL}, api.ClientOptions{Passes: 1, ResponseTimeout: 5 * time.Second, DialContext: o.Dial, TLS: o.TLS})
 		if err != nil {
 			return Verdict{}, fmt.Errorf("process: %w", err)
 		}

@@ -4,6 +4,7 @@ package process
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -39,6 +40,10 @@ type Options struct {
 	Hosts []Host
 	// Dial reaches the hosts; nil: real sockets of this machine.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// TLS is for nodes that speak https, as ExtraArgs or NodeArgs have told them; nil: they do not.
+	TLS *tls.Config
+	// NodeArgs returns further arguments of the node of a name; nil: none.
+	NodeArgs func(name string) []string
 }
 
 // A Host is a machine, or what passes for one, that a node has for itself.
@@ -91,13 +96,14 @@ func NewCluster(o Options) (*Cluster, error) {
 		options: o,
 		// Each probe has a connection of its own: one kept from before a kill says
 		// nothing of the process after it.
-		client: &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: o.Dial}},
+		client: &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: o.Dial, TLSClientConfig: o.TLS.Clone()}},
 	}
 	for i := range o.N {
 		name := string(rune('a' + i))
 		n := &node{
 			name:    name,
 			start:   (*exec.Cmd).Start,
+			secure:  o.TLS != nil,
 			dir:     filepath.Join(o.Dir, name),
 			logFile: filepath.Join(o.Dir, name+".log"),
 		}
@@ -119,6 +125,9 @@ func NewCluster(o Options) (*Cluster, error) {
 			"node", "--name", n.name, "--join", strings.Join(seeds, ","), "--data-dir", n.dir, "--mesh", o.Mesh,
 			"--log-format", "json", "--fsync", "auto",
 		}, o.ExtraArgs...)
+		if o.NodeArgs != nil {
+			n.args = append(n.args, o.NodeArgs(n.name)...)
+		}
 	}
 	return c, nil
 }
@@ -326,7 +335,12 @@ func (c *Cluster) URLs() []string {
 	return urls
 }
 
-func (n *node) url() string { return "http://" + n.api.addr() }
+func (n *node) url() string {
+	if n.secure {
+		return "https://" + n.api.addr()
+	}
+	return "http://" + n.api.addr()
+}
 
 // LogFile is the path of a node's output over all its starts; empty for an
 // unknown name.

@@ -15,6 +15,8 @@ import (
 // node is one process of a cluster, over all its starts.
 type node struct {
 	name        string
+	secure      bool   // it speaks https
+	hosted      bool   // it listens on other addresses than the loopback's, on a network of the test's own
 	dir         string // the node's data
 	logFile     string // standard output and error of all starts
 	api, gossip *reservation
@@ -32,7 +34,7 @@ type node struct {
 func (n *node) settle(hosts []Host, i int) error {
 	if len(hosts) > 0 {
 		n.api, n.gossip = &reservation{host: hosts[i].IP, port: 8080}, &reservation{host: hosts[i].IP, port: 7946}
-		n.start = hosts[i].Start
+		n.start, n.hosted = hosts[i].Start, true
 		return nil
 	}
 	var err error
@@ -61,6 +63,10 @@ func (n *node) run(binary string) error {
 	}
 	cmd := exec.Command(binary, slices.Concat(n.args, []string{"--listen", n.api.addr(), "--gossip", n.gossip.addr()})...)
 	cmd.Stdout, cmd.Stderr = out, out
+	if n.hosted {
+		// By the environment, since systems that are compared with fedmesh know no such flag.
+		cmd.Env = append(os.Environ(), "FEDMESH_INSECURE=true")
+	}
 	cmd.SysProcAttr = childAttr()
 	err = n.start(cmd)
 	// The child has its own descriptor.
