@@ -10,7 +10,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/ledger"
@@ -344,50 +343,4 @@ func (p *Peer) exchangeAside(t target) {
 			p.hasten()
 		}
 	})
-}
-
-// catchUp exchanges with everybody in reach and then lets the peer take part. Nobody in reach counts as everybody once the time
-// for looking has passed: availability first.
-func (p *Peer) catchUp(all []target, alone time.Time) {
-	reached := 0
-	var wg sync.WaitGroup
-	answers := make([]bool, len(all))
-	for i, t := range all {
-		wg.Go(func() { answers[i] = p.tryExchange(t) })
-	}
-	wg.Wait()
-	for _, ok := range answers {
-		if ok {
-			reached++
-		}
-	}
-	expected := len(p.cfg.Join) > 0 || p.knowsOthers()
-	if reached < len(all) && time.Now().Before(alone) || reached == 0 && expected && time.Now().Before(alone) {
-		return
-	}
-	if err := p.settleIn(); err != nil {
-		if p.ctx.Err() == nil {
-			p.log.Error().Err(err).Msg("this peer cannot take part")
-		}
-		return
-	}
-	p.mu.Lock()
-	p.synced = true
-	p.replica.SetSynced(true)
-	p.notify()
-	p.mu.Unlock()
-	p.log.Info().Int("exchanged_with", reached).Msg("ready")
-	p.wake()
-}
-
-// knowsOthers reports whether the ledger names peers other than this one.
-func (p *Peer) knowsOthers() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, q := range p.replica.Ledger().Peers() {
-		if q.Log != p.self && !q.Left {
-			return true
-		}
-	}
-	return false
 }

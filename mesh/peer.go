@@ -53,6 +53,7 @@ type Peer struct {
 	self       ledger.LogID
 	own        uint64        // own entries that are durable: others may see them
 	shown      chan struct{} // closed when own grows or the log fails; nil while nobody waits for that
+	why        error         // it is not synced, as far as that was found out
 	synced     bool          // vectors were exchanged since the start or the last stall
 	joined     bool          // settleIn is done: entries may be appended
 	broken     error         // why this peer must not take part any more
@@ -183,7 +184,7 @@ func (p *Peer) ready() error {
 	case p.draining:
 		return stopping()
 	case !p.synced:
-		return errors.New("this peer has not yet exchanged its knowledge with the others")
+		return p.notSynced()
 	}
 	return nil
 }
