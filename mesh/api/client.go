@@ -51,7 +51,7 @@ type ClientOptions struct {
 	ResponseTimeout time.Duration                                                     // from the end of the request to the answer's header; default 30 s
 	IdleTimeout     time.Duration                                                     // without a byte moved while a body is under way; default 30 s
 	BadFor          time.Duration                                                     // how long a peer that failed is tried after the others; default 5 s
-	MaxBackoff      time.Duration                                                     // between two passes through the peers; default 3 s
+	MaxBackoff      time.Duration                                                     // between two passes through the peers, of itself; default 3 s. When given, also at most how long a Retry-After is obeyed, else 30 s
 	ResumeFrom      int64                                                             // bytes from which on an update goes by resumable upload; default 16 MiB
 	Passes          int                                                               // passes through all peers before giving up; 0: until the context ends
 	Token           string                                                            // shown to every peer, in a header; empty: none
@@ -59,6 +59,8 @@ type ClientOptions struct {
 	DialContext     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: real sockets
 	TLS             *tls.Config                                                       // for https; when given, peers without a scheme are https. Nil: the system's authorities, no certificate
 	Logger          *zerolog.Logger                                                   // nil: silent
+
+	obey time.Duration // the longest Retry-After
 }
 
 func (o ClientOptions) withDefaults() ClientOptions {
@@ -66,6 +68,7 @@ func (o ClientOptions) withDefaults() ClientOptions {
 	o.ResponseTimeout = cmp.Or(o.ResponseTimeout, 30*time.Second)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 30*time.Second)
 	o.BadFor = cmp.Or(o.BadFor, 5*time.Second)
+	o.obey = cmp.Or(o.MaxBackoff, maxRetryAfter)
 	o.MaxBackoff = cmp.Or(o.MaxBackoff, 3*time.Second)
 	o.ResumeFrom = cmp.Or(o.ResumeFrom, 16<<20)
 	o.UserAgent = cmp.Or(o.UserAgent, "fedmesh")

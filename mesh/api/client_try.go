@@ -35,13 +35,17 @@ func (e *localError) Unwrap() error { return e.err }
 // try calls attempt with one peer after the other until one has done it. What names the work in errors.
 func (c *Client) try(ctx context.Context, what string, passes int, attempt func(ctx context.Context, peer string) error) error {
 	var last error
+	resting := map[*peerState]time.Time{} // until when those are left alone that asked for it
 	for pass := 1; ; pass++ {
 		var unknown error
-		var wait time.Duration // the shortest Retry-After of this pass
 		failed := 0
 		for _, p := range c.order() {
 			if ctx.Err() != nil {
 				break
+			}
+			if time.Now().Before(resting[p]) {
+				failed++
+				continue
 			}
 			err := attempt(ctx, p.url)
 			var local *localError
@@ -69,10 +73,8 @@ func (c *Client) try(ctx context.Context, what string, passes int, attempt func(
 			last = fmt.Errorf("%s: %w", p.url, err)
 			bad := c.opts.BadFor
 			if prob != nil && prob.RetryAfter > 0 {
-				bad = min(prob.RetryAfter, maxRetryAfter)
-				if wait == 0 || bad < wait {
-					wait = bad
-				}
+				bad = min(prob.RetryAfter, c.opts.obey)
+				resting[p] = time.Now().Add(bad)
 			}
 			c.mark(p, bad)
 			c.opts.Logger.Debug().Err(err).Str("peer", p.url).Str("work", what).Int("pass", pass).Msg("peer failed, moving on")
@@ -90,8 +92,17 @@ func (c *Client) try(ctx context.Context, what string, passes int, attempt func(
 			}
 			return fmt.Errorf("api: %s: no peer of %d could: %w", what, len(c.peers), last)
 		}
-		c.sleep(ctx, pass, wait)
+		c.sleep(ctx, pass, c.soonest(resting))
 	}
+}
+
+// soonest is how long all peers are left alone at least; 0 when one is not.
+func (c *Client) soonest(resting map[*peerState]time.Time) time.Duration {
+	wait := c.opts.obey
+	for _, p := range c.peers {
+		wait = min(wait, max(time.Until(resting[p]), 0))
+	}
+	return wait
 }
 
 // passing reports whether a status may be another at another peer or another time.
@@ -146,7 +157,9 @@ func (c *Client) sleep(ctx context.Context, pass int, wait time.Duration) {
 	c.mu.Lock()
 	d = d/2 + time.Duration(c.rand.Int64N(int64(d/2)+1))
 	c.mu.Unlock()
-	d = max(d, min(wait, c.opts.MaxBackoff))
+	if wait > 0 {
+		d = wait + min(d, firstBackoff) // those that were told the same do not come together
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -151,6 +151,9 @@ func (u *resumable) carry(ctx context.Context) error {
 		if !u.mayGoOn(err) || ctx.Err() != nil {
 			return err
 		}
+		if p, ok := errors.AsType[*Problem](err); ok && p.RetryAfter > 0 {
+			u.c.sleep(ctx, 1, min(p.RetryAfter, u.c.opts.obey))
+		}
 		offset, ok := u.again(ctx)
 		if !ok || idle >= barren {
 			return err

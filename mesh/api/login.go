@@ -124,6 +124,9 @@ func (s *Server) postLogin(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if _, err := access.HashOf(token); err != nil {
+		return challenged(w, unauthorized(`that is no token: one is "fedmesh_" and 43 characters`, "invalid_token"))
+	}
 	asked := r.Clone(r.Context())
 	asked.Header.Set("Authorization", "Bearer "+token)
 	who, err := s.identify(asked)
