@@ -111,6 +111,8 @@ type peer struct {
 
 	failPush error // the answer to pushes
 
+	events chan api.Event // for whoever subscribes; nil: streams end at once
+
 	left   bool
 	forget func(peers []string) (api.Forgetting, error)
 }
@@ -312,9 +314,30 @@ func (p *peer) Mesh() api.MeshInfo {
 	return p.mesh
 }
 
-func (p *peer) Subscribe(context.Context) <-chan api.Event {
+func (p *peer) Subscribe(ctx context.Context) <-chan api.Event {
 	c := make(chan api.Event)
-	close(c)
+	if p.events == nil {
+		close(c)
+		return c
+	}
+	go func() {
+		defer close(c)
+		for {
+			select {
+			case e, ok := <-p.events:
+				if !ok {
+					return
+				}
+				select {
+				case c <- e:
+				case <-ctx.Done():
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	return c
 }
 

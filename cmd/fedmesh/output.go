@@ -84,7 +84,13 @@ func (a *app) result(asJSON bool, v any, text string) error {
 // A table lines up columns by the width of their longest cell.
 type table struct{ rows [][]string }
 
-func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
+// row adds a row. What peers and files name things must not steer the terminal.
+func (t *table) row(cells ...string) {
+	for i, c := range cells {
+		cells[i] = printable(c)
+	}
+	t.rows = append(t.rows, cells)
+}
 
 // render lays the table out within the given width, by shortening the widest column
 // first. Zero means no limit.

@@ -147,24 +147,33 @@ rounds. SESSION is a name or a key. For more of the rounds see fedmesh rounds.`,
 			if rounds < 0 || rounds > 1000 {
 				return usagef("--rounds is %d; it must be 0 to 1000", rounds)
 			}
-			s := shown{Rounds: []api.RoundInfo{}}
+			var s *shown
 			err := client.call(cmd, func(ctx context.Context, c *api.Client) (err error) {
-				if s.Session, err = c.Session(ctx, args[0]); err != nil || rounds == 0 {
-					return err
-				}
-				s.Rounds, err = c.Rounds(ctx, s.Session.Key, 0, rounds)
+				s, err = fetchSession(ctx, c, args[0], rounds)
 				return err
 			})
 			if err != nil {
 				return err
 			}
-			return a.result(asJSON, s, showSession(s, a.width()))
+			return a.result(asJSON, s, showSession(*s, a.width()))
 		},
 	}
 	client.register(cmd, 2)
 	cmd.Flags().IntVar(&rounds, "rounds", 10, "how many of the last rounds to show")
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// fetchSession asks for a session and its last rounds.
+func fetchSession(ctx context.Context, c *api.Client, session string, rounds int) (*shown, error) {
+	s := shown{Rounds: []api.RoundInfo{}}
+	var err error
+	if s.Session, err = c.Session(ctx, session); err != nil || rounds == 0 {
+		return &s, err
+	}
+	// By its key: the name may come to mean another.
+	s.Rounds, err = c.Rounds(ctx, s.Session.Key, 0, rounds)
+	return &s, err
 }
 
 func showSession(s shown, limit int) string {

@@ -15,6 +15,7 @@ import (
 )
 
 const (
+	problemsTitle = "PROBLEMS"
 	statusRounds  = 5 // of each session's last rounds, which are looked at for problems
 	statusAtATime = 4 // sessions asked for at once
 )
@@ -156,7 +157,7 @@ func showStatus(s status, limit int, now time.Time) []line {
 	if len(s.Problems) == 0 {
 		return out
 	}
-	out = append(out, line{}, line{"PROBLEMS", alarm})
+	out = append(out, line{}, line{problemsTitle, alarm})
 	for _, p := range s.Problems {
 		for _, l := range lines(wrapTo(p.Detail, "  ! ", "    ", limit), alarm) {
 			out = append(out, line{shorten(l.text, limit), l.style})
