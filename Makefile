@@ -23,7 +23,7 @@ FUZZTIME ?= 30s
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-net vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead cover clean
+.PHONY: help run build test test-net vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ bench-kill: build ## fedmesh, a reducer under Raft and a single one while proces
 
 bench-overhead: build ## what copies cost in processor time and bytes, beside the bound
 	cd benchmarks && $(GO) run ./overhead --fedmesh $(BIN)/fedmesh $(ARGS)
+
+bench-scale: build ## 100 sessions, 500 combiners and 24 peers (ARGS='--peers 24' for one of them)
+	cd benchmarks && $(GO) run ./scale --fedmesh $(BIN)/fedmesh $(ARGS)
 
 cover: ## coverage.html and the total
 	$(GO) test -coverpkg=./... -coverprofile=coverage.out -skip '^$(PROCESS)$$' ./...
