@@ -133,6 +133,7 @@ func (p *Peer) publish(ctx context.Context, pos uint64, es []*ledger.Entry) erro
 	p.mu.Lock()
 	g := p.gossip
 	p.show(es[len(es)-1].Seq)
+	p.timeWords(es)
 	p.mu.Unlock()
 	if g != nil {
 		for _, e := range es {
