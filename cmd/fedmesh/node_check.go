@@ -12,9 +12,12 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
 )
 
 // A nodeReport is what `fedmesh node --check --json` prints.
@@ -49,11 +52,13 @@ func (a *app) checkNode(cmd *cobra.Command, f *nodeFlags, asJSON bool) error {
 	r.fault(f.complete())
 	_, err := a.logger(f.logFormat, f.logLevel)
 	r.fault(err)
-	r.checkFiles(cmd.Flags())
+	if r.checkFiles(cmd.Flags()) {
+		r.checkContents(f)
+	}
 	r.checkFolder(f.dataDir)
 	r.checkAddresses(cmd.Context(), f)
 	if len(r.Faults) == 0 {
-		// What is told of files that cannot be read, or of values that are wrong, is told better above.
+		// What is left: the values together.
 		cfg, err := f.config(zerolog.Nop(), nil)
 		if cfg.API == "" {
 			cfg.API = f.listen // as when it runs
@@ -91,8 +96,21 @@ func (r *nodeReport) fault(err error) {
 	r.Faults = append(r.Faults, strings.TrimPrefix(err.Error(), "mesh: "))
 }
 
-// checkFiles reads every file that a flag names: those whose help calls the value a file.
-func (r *nodeReport) checkFiles(flags *pflag.FlagSet) {
+// checkContents reads what the files hold as the peer does.
+func (r *nodeReport) checkContents(f *nodeFlags) {
+	_, err := readSecret(f.secretFile)
+	r.fault(err)
+	if _, err := parseSize(f.maxBody); err == nil { // else said already
+		r.fault(f.serverOptions(&api.ServerOptions{Logger: zerolog.Nop()}))
+	}
+	_, err = f.peerToken(zerolog.Nop())
+	r.fault(err)
+	r.fault(f.open(f.listen, f.gossip, zerolog.Nop(), prometheus.NewRegistry()))
+}
+
+// checkFiles reads every file that a flag names: those whose help calls the value a file. It reports whether all are there.
+func (r *nodeReport) checkFiles(flags *pflag.FlagSet) bool {
+	before := len(r.Faults)
 	flags.VisitAll(func(f *pflag.Flag) {
 		kind, _ := pflag.UnquoteUsage(f)
 		path := f.Value.String()
@@ -104,6 +122,7 @@ func (r *nodeReport) checkFiles(flags *pflag.FlagSet) {
 			r.fault(fmt.Errorf("--%s: %w", f.Name, err))
 		}
 	})
+	return len(r.Faults) == before
 }
 
 // readable reads the first byte of a file.

@@ -71,10 +71,11 @@ func TestStatus(t *testing.T) {
 		{Name: "c", Log: one, State: api.PeerDead, API: "127.0.0.1:8082", Rounds: map[string]api.RoundModel{"s": {Round: 3, Model: one}}},
 		{Name: "d", Log: two, State: api.PeerAlive},
 	}}
+	opened := time.Now().Add(-50 * time.Hour)
 	p.info.Model, p.info.ModelRound, p.info.Round, p.info.Config.TargetCombiners, p.info.Config.Copies = two, 3, 4, 4, 2
 	p.rounds = []api.RoundInfo{
 		{Round: 3, State: api.RoundSettled, Model: two, Computed: map[string]string{"a": two, "c": one}, Lost: []api.UpdateRef{{Combiner: "x", ID: "r2"}}},
-		{Round: 4, State: api.RoundOpen, Updates: []api.UpdateInfo{{Combiner: "x", ID: "1", Copies: []string{"a", "b"}}, {Combiner: "x", ID: "2", Copies: []string{"a"}}, {Combiner: "y", ID: "1", Copies: []string{"a", "b"}}}},
+		{Round: 4, State: api.RoundOpen, Opened: &opened, Updates: []api.UpdateInfo{{Combiner: "x", ID: "1", Copies: []string{"a", "b"}}, {Combiner: "x", ID: "2", Copies: []string{"a"}}, {Combiner: "y", ID: "1", Copies: []string{"a", "b"}}}},
 	}
 	want := `mesh demo as a sees it: 3 of 4 peers alive, NOT AGREED
 
@@ -85,7 +86,7 @@ c     dead   0    127.0.0.1:8082  s 3 1a1a1a1a DIFFERS
 d     alive  0    -               s none
 
 SESSION  STATE  ROUND  UPDATES  MODEL     OF  AGE
-s        open   4      2/4      2b2b2b2b  3   -
+s        open   4      2/4      2b2b2b2b  3   2d2h
 
 PROBLEMS
   ! DIVERGENCE: session s, round 3: the same inputs gave different models: a

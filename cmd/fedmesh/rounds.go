@@ -140,7 +140,10 @@ func divergence(r api.RoundInfo) string {
 	for _, p := range sortedKeys(r.Computed) {
 		by[r.Computed[p]] = append(by[r.Computed[p]], p)
 	}
-	if len(by) < 2 {
+	switch {
+	case len(by) < 2 && r.Divergent:
+		return "two peers disagreed"
+	case len(by) < 2:
 		return ""
 	}
 	var parts []string

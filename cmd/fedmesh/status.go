@@ -268,3 +268,11 @@ func stateOf(p api.PeerInfo) string {
 	}
 	return p.State
 }
+
+// openedAt is since when the answering peer has known a round as the open one; zero when it does not say.
+func openedAt(r api.RoundInfo) time.Time {
+	if r.Opened == nil {
+		return time.Time{}
+	}
+	return *r.Opened
+}
