@@ -53,21 +53,21 @@ func (n Need) Roles() []Role {
 	}
 }
 
-// String says it in words, to follow "needed".
+// String says it in words.
 func (n Need) String() string {
 	switch n {
 	case ToAnybody:
-		return "to come here"
+		return "coming here"
 	case ToRead:
-		return "to read this"
+		return "reading this"
 	case ToFollow:
-		return "to follow a session"
+		return "following a session"
 	case ToPush:
-		return "to push updates"
+		return "pushing updates"
 	case ToPeer:
-		return "to speak as a peer"
+		return "speaking as a peer"
 	default:
-		return "to change this"
+		return "changing this"
 	}
 }
 
