@@ -40,6 +40,13 @@ export async function login(token) {
   if (!resp.ok) throw new Refused(resp.status, await reason(resp));
 }
 
+/** Whose token this page has: {required, name, role}. */
+export const whoami = () => get('/v1/login');
+
+export async function logout() {
+  await fetch('/v1/login', { method: 'DELETE', signal: AbortSignal.timeout(20000) });
+}
+
 const session = (s) => `/v1/sessions/${encodeURIComponent(s)}`;
 
 export const mesh = () => get('/v1/mesh');

@@ -86,11 +86,13 @@ async function refresh() {
     state.session = sessions.find((s) => s.key === was && (s.name === want || !want)) ?? sessions.find((s) => s.name === want) ?? sessions[0] ?? null;
     if (state.session?.key !== was) sync();
     if (state.session) await refreshSession(state.session);
-    if (state.signedOut) signedIn();
+    if (state.signedOut || !stream) await signedIn();
     if (!stream) listen();
     reached();
   } catch (err) {
-    if (err instanceof api.Refused && err.status === 401) signOut();
+    if (err instanceof api.Refused && err.status === 401) signOut('');
+    else if (err instanceof api.Refused && err.status === 403) signOut('This token may not look at the mesh.');
+    else if (err instanceof api.Refused && err.status === 429) rest = EVERY; // what is shown stays; asking less is all there is to do
     else if (err instanceof api.Refused) {
       // It answers, if only that it cannot yet.
       state.problem = err.message;
@@ -101,7 +103,7 @@ async function refresh() {
   } finally {
     running = false;
     const took = performance.now() - began;
-    rest = Math.min(10000, Math.max(300, 2 * took));
+    rest = Math.min(10000, Math.max(rest > 3000 ? rest / 2 : 300, 2 * took));
     clearTimeout(timer);
     timer = setTimeout(refresh, wanted ? rest : Math.max(rest, document.hidden ? 4 * EVERY : EVERY));
     draw();
@@ -195,7 +197,9 @@ function drawAll() {
   if (state.signedOut || !mesh) return;
   fill($('where'), JSON.stringify([mesh.self, mesh.mesh]), () => ['Peer ', name(mesh.self), ' of mesh ', name(mesh.mesh)]);
   const v = drawVerdict(state);
-  document.title = `${{ ok: '✓', warn: '△', danger: '✕' }[v.level]} ${mesh.self} · ${mesh.mesh} · fedmesh`;
+  // What was so before the connection was lost is no verdict.
+  $('verdict').hidden = state.lostAt > 0;
+  document.title = `${state.lostAt ? '?' : { ok: '✓', warn: '△', danger: '✕' }[v.level]} ${mesh.self} · ${mesh.mesh} · fedmesh`;
   drawPeers(mesh, session);
   drawSessions(state.sessions, session?.name, $('session-filter').value);
   $('none').hidden = state.sessions.length > 0;
@@ -279,8 +283,9 @@ function drawLost() {
   if (box.hidden) return;
   const others = (state.mesh?.peers ?? []).filter((p) => p.name !== state.mesh.self && p.state === 'alive' && dashboard(p));
   fill(box, JSON.stringify([others.map((p) => p.api), location.hash]), () => [
-    icon('warn'),
-    el('div', {}, el('p', {}, el('strong', {}, 'This peer does not answer'), ' since ', el('span', { id: 'lost-since' }), '. What you see is from before; it is tried again.'),
+    icon('warn', 'big'),
+    el('div', {}, el('p', { class: 'verdict-title' }, name(state.mesh?.self ?? 'This peer'), ' does not answer'),
+      el('p', {}, 'For ', el('span', { id: 'lost-since' }), ' now. What is below is from before; it is tried again all the time.'),
       others.length > 0 && el('p', {}, 'The others are at ', others.slice(0, 12).map((p, i) => [i > 0 && ', ', el('a', { href: dashboard(p) }, name(p.name))]), '.')),
   ]);
   const at = $('lost-since');
@@ -289,23 +294,34 @@ function drawLost() {
 
 // Signing in.
 
-function signOut() {
+function signOut(why) {
+  setText($('login-error'), why || $('login-error').textContent);
   if (state.signedOut) return;
   state.signedOut = true;
   stream?.close();
   stream = null;
   state.lostAt = 0;
+  $('who').hidden = true;
   link('', 'not signed in');
   drawLost();
   drawAll();
   $('token').focus();
 }
 
-function signedIn() {
+async function signedIn() {
   state.signedOut = false;
   $('token').value = '';
   setText($('login-error'), '');
+  const who = await api.whoami().catch(() => ({}));
+  $('who').hidden = !who.name;
+  if (who.name) fill($('who-name'), JSON.stringify(who), () => [name(who.name), who.role ? `, ${who.role}` : '']);
 }
+
+$('sign-out').addEventListener('click', async () => {
+  await api.logout().catch(() => {});
+  signOut('');
+  soon(0);
+});
 
 $('login-form').addEventListener('submit', async (e) => {
   e.preventDefault();

@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 
 const MAX_SESSIONS = 200; // listed at once; the filter finds the others
 
+const BEHIND = 3; // rounds
 const MAX_ROOMY = 8; // peers that get two lines each
 
 const words = {
@@ -24,13 +25,25 @@ export function dashboard(peer, hash = location.hash) {
   }
 }
 
+/** The live peers that are several rounds behind the others in a session: one or two are what it takes to tell each other. */
+function lagging(peers, sessions) {
+  const alive = peers.filter((p) => p.state === 'alive');
+  const found = new Set();
+  for (const s of sessions) {
+    const at = (p) => own(p.rounds, s.name)?.[0] ?? 0;
+    const newest = Math.max(...alive.map(at));
+    if (s.members?.length > 0) alive.filter((p) => s.members.includes(p.name) && newest - at(p) > BEHIND).forEach((p) => found.add(p));
+  }
+  return [...found];
+}
+
 /** What is to be said of the whole: {level, title, notes}. */
 export function judge({ mesh, sessions, problem }) {
   const notes = [];
   const here = mesh.peers.filter((p) => p.state !== 'left' && p.state !== 'forgotten');
   const dead = here.filter((p) => p.state !== 'alive');
   const forgetting = dead.filter((p) => p.state === 'forgetting');
-  const behind = here.filter((p) => p.state === 'alive' && p.vector_lag > 100);
+  const behind = lagging(here, sessions);
   const torn = sessions.filter((s) => s.divergent > 0);
   const clashing = sessions.filter((s) => s.clash?.length > 0);
   let title = '';
@@ -60,7 +73,7 @@ export function judge({ mesh, sessions, problem }) {
   }
   if (behind.length > 0) {
     title ||= 'Peers are catching up';
-    notes.push([names(behind.map((p) => p.name)), behind.length === 1 ? ' lags' : ' lag', ' behind.']);
+    notes.push([names(behind.map((p) => p.name)), behind.length === 1 ? ' is' : ' are', ' some rounds behind.']);
   }
   if (title) return { level: torn.length > 0 ? 'danger' : 'warn', title, notes };
   const alive = here.length;
@@ -109,16 +122,16 @@ function peer(p, mesh, session, dense) {
   const at = session && own(p.rounds, session.name);
   const model = session ? (at ? `model of round ${number(at[0])}` : 'no model yet') : '';
   const held = p.held > 0 ? `holds ${count(p.held, 'update')}, ${bytes(p.held_bytes)}` : 'holds no updates';
-  const lines = dense ? [[model, held].filter(Boolean).join(' · ')] : [model, held].filter(Boolean);
-  const lag = p.state === 'alive' && p.vector_lag > 0;
+  const lag = p.state === 'alive' && p.vector_lag > 0 ? `${number(p.vector_lag)} behind` : '';
+  const lines = (dense ? [[model, held, lag]] : [[model, lag], [held]]).map((l) => l.filter(Boolean).join(' · ')).filter(Boolean);
   return el('li', { class: 'peer', 'data-state': p.state },
     icon(sign),
     el('div', { class: 'peer-text' },
       el('p', { class: 'peer-head' },
         url ? el('a', { href: url, 'data-f': p.log, title: `Dashboard of ${p.name}` }, name(p.name, 'clip')) : name(p.name, 'clip strong'),
         self && el('span', { class: 'tag' }, 'you are here'),
-        el('span', { class: 'peer-state' }, lag ? `${count(p.vector_lag, 'entry', 'entries')} behind` : word)),
-      lines.map((line) => el('p', { class: 'sub clip', title: 'Updates count here until their round is final' }, line))));
+        el('span', { class: 'peer-state' }, word)),
+      lines.map((line) => el('p', { class: 'sub clip', title: 'Behind: entries of the ledger that it has not shown to have. Updates count until their round is final.' }, line))));
 }
 
 export function drawSessions(sessions, selected, filter) {

@@ -173,7 +173,7 @@ function words(info) {
   if (info.compacted || info.state === 'open') return null;
   const peers = [...new Set([...info.sealed, ...info.waiting_for, ...Object.keys(info.computed)])].sort();
   if (peers.length === 0) return null;
-  return el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `Peers' words on round ${info.round}` }, el('table', {},
+  return el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `Peers' words on round ${info.round}` }, el('table', { class: 'narrow' },
     el('caption', {}, 'Peers'),
     el('thead', {}, el('tr', {}, ['Peer', 'Sealed', 'Model'].map((h) => el('th', { scope: 'col' }, h)))),
     el('tbody', {}, peers.map((p) => {

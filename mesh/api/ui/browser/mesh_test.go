@@ -131,7 +131,7 @@ func TestMesh(t *testing.T) {
 		rounds(n)
 	}
 	b.until("eight rounds on which all agree", `document.querySelectorAll(".column.final .block").length === 8`)
-	b.until("all is well", `document.querySelector(".verdict-title").textContent === "All is well"`)
+	b.until("all is well", `document.querySelector("#verdict .verdict-title").textContent === "All is well"`)
 	b.until("two plots", `document.querySelectorAll("#plots canvas").length === 2`)
 	m.push(9, 1, 3)
 	b.until("the ninth round fills up", `document.querySelector("#open-count").textContent === "3 of 4 combiners" && document.querySelectorAll(".chip.out").length === 1`)
@@ -142,7 +142,7 @@ func TestMesh(t *testing.T) {
 	if err := m.cluster.Kill("c"); err != nil {
 		t.Fatal(err)
 	}
-	b.until("c is shown as dead", `document.querySelector('.peer[data-state="dead"] .peer-head').textContent.startsWith("c") && document.querySelector(".verdict-title").textContent === "1 of 3 peers is dead"`)
+	b.until("c is shown as dead", `document.querySelector('.peer[data-state="dead"] .peer-head').textContent.startsWith("c") && document.querySelector("#verdict .verdict-title").textContent === "1 of 3 peers is dead"`)
 	b.until("its death is an event", `document.querySelector("#events").textContent.includes("Peer c is dead")`)
 	m.push(9, 4, 4)
 	rounds(9)
@@ -164,6 +164,9 @@ func TestMesh(t *testing.T) {
 	b.accessible("a mesh with a dead peer")
 	b.pictures("mesh-dead")
 	eval[bool](b, `(() => { document.querySelector("#round-close").click(); return true })()`)
+	b.until("the round is closed", `document.querySelector("#round").hidden`)
+	b.run(size(1280, 1040))
+	b.shot("dashboard")
 	b.clean()
 
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -171,7 +174,7 @@ func TestMesh(t *testing.T) {
 	if err := m.cluster.Restart(ctx, "c"); err != nil {
 		t.Fatal(err)
 	}
-	b.until("all is well again", `document.querySelector(".verdict-title").textContent === "All is well" && document.querySelectorAll(".column.final .block").length === 12`)
+	b.until("all is well again", `document.querySelector("#verdict .verdict-title").textContent === "All is well" && document.querySelectorAll(".column.final .block").length === 12`)
 	m.push(13, 3, 4)
 	rounds(13)
 	b.until("all agree again", `document.querySelectorAll(".column.final .block").length === 13`)
@@ -184,7 +187,7 @@ func TestMesh(t *testing.T) {
 	if err := m.cluster.Kill("a"); err != nil {
 		t.Fatal(err)
 	}
-	b.until("the loss is told", `!document.querySelector("#lost").hidden && document.querySelector("#lost").textContent.includes("does not answer since") && document.querySelector("#link").dataset.state === "lost"`)
+	b.until("the loss is told", `!document.querySelector("#lost").hidden && document.querySelector("#lost").textContent.includes("a does not answer") && document.querySelector("#verdict").hidden && document.querySelector("#link").dataset.state === "lost"`)
 	links := eval[string](b, `[...document.querySelectorAll("#lost a")].map(a => a.href).join(" ")`)
 	if want := urls[1] + "/#/clinics " + urls[2] + "/#/clinics"; links != want {
 		t.Errorf("the others are said to be at %s, want %s", links, want)
@@ -194,7 +197,7 @@ func TestMesh(t *testing.T) {
 	if err := m.cluster.Restart(ctx, "a"); err != nil {
 		t.Fatal(err)
 	}
-	b.until("the page is live again", live+` && document.querySelector("#lost").hidden && document.querySelector(".verdict-title").textContent === "All is well"`)
+	b.until("the page is live again", live+` && document.querySelector("#lost").hidden && document.querySelector("#verdict .verdict-title").textContent === "All is well"`)
 	m.push(14, 1, 4)
 	rounds(14)
 	b.clean("net::ERR_") // what Chromium itself says of each attempt meanwhile

@@ -34,6 +34,9 @@ func stage(t *testing.T, s *scene) *scene {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", ui.Handler())
 	mux.HandleFunc("POST /v1/login", s.login)
+	mux.HandleFunc("DELETE /v1/login", func(w http.ResponseWriter, _ *http.Request) {
+		http.SetCookie(w, &http.Cookie{Name: "token", HttpOnly: true, MaxAge: -1})
+	})
 	answer := func(pattern string, f func(r *http.Request) any) {
 		mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, r *http.Request) {
 			s.mu.Lock()
@@ -51,6 +54,12 @@ func stage(t *testing.T, s *scene) *scene {
 			_ = json.NewEncoder(w).Encode(v)
 		})
 	}
+	answer("/v1/login", func(*http.Request) any {
+		if s.token == "" {
+			return map[string]any{"required": false}
+		}
+		return map[string]any{"required": true, "name": "wall display", "role": "reader"}
+	})
 	answer("/v1/mesh", func(*http.Request) any { return s.mesh })
 	answer("/v1/sessions", func(*http.Request) any { return map[string]any{"sessions": append([]api.SessionInfo{}, s.sessions...)} })
 	answer("/v1/sessions/{session}/rounds", s.list)

@@ -26,7 +26,7 @@ func TestAllIsWell(t *testing.T) {
 	b := open(t)
 	b.look(s.url, 1280, "light")
 	b.until("the page is live", live+` && document.querySelectorAll(".column.final").length === 23`)
-	if got := b.text(".verdict-title"); got != "All is well" {
+	if got := b.text("#verdict .verdict-title"); got != "All is well" {
 		t.Errorf("the verdict is %q", got)
 	}
 	if n := eval[int](b, `document.querySelectorAll(".column.final .block").length`); n != 23 {
@@ -360,6 +360,13 @@ func TestSigningIn(t *testing.T) {
 	if got := eval[string](b, `document.querySelector("#token").value`); got != "" {
 		t.Error("the token stays in the form")
 	}
+	b.until("whose token it is", `document.querySelector("#who").innerText.startsWith("wall display, reader")`)
+	b.pictures("signed-in")
+	eval[bool](b, `(() => { document.querySelector("#sign-out").click(); return true })()`)
+	b.until("the form once more", `!document.querySelector("#login").hidden && document.querySelector("#who").hidden`)
+	b.typed("let me in")
+	b.key("Enter")
+	b.until("the page once more", live+` && document.querySelector("#login").hidden`)
 	s.change(func() { s.token = "another" })
 	b.until("the form again", `!document.querySelector("#login").hidden && document.querySelector("#all").hidden`)
 	b.clean("401")
