@@ -76,6 +76,7 @@ what scripts may rely on.`,
 		return errors.Join(a.settings.faults...)
 	}
 	root.SetFlagErrorFunc(noSuchFlag)
+	a.completions(root)
 	prepare(root)
 	return root
 }
