@@ -1,6 +1,9 @@
 package api
 
-import "net/http"
+import (
+	"net"
+	"net/http"
+)
 
 // keyRoutes are the operator's.
 func (s *Server) keyRoutes() []route {
@@ -45,9 +48,17 @@ func (s *Server) postKeys(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if r.TLS == nil && change.Operation == KeyInstall && !sameMachine(r.RemoteAddr) {
+		s.log.Warn().Str("remote", r.RemoteAddr).Msg("a key of the gossip came over the network and was not encrypted; whoever listened has it")
+	}
 	ring, err := k.ChangeKeys(r.Context(), change)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, ring)
+}
+
+func sameMachine(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && net.ParseIP(host).IsLoopback()
 }
