@@ -47,7 +47,7 @@ func (p *Peer) askAround(ctx context.Context, found func() bool) bool {
 		running++
 		go func() {
 			if err := p.exchange(ctx, t); err != nil && ctx.Err() == nil {
-				p.log.Debug().Err(err).Str("peer", t.name).Msg("exchange failed")
+				p.log.Debug().Err(err).Str("peer", t.name).Msg("an exchange failed")
 			}
 			ended <- t
 		}()

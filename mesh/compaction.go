@@ -69,7 +69,9 @@ func (p *Peer) compact() {
 	}
 	switch {
 	case err != nil && p.ctx.Err() == nil:
-		p.log.Warn().Err(err).Msg("the log could not be compacted; it stays as it is")
+		if skipped, due := p.said.again("compact"); due {
+			p.log.Warn().Err(err).Int("skipped", skipped).Msg("the log could not be compacted; it stays as it is")
+		}
 	case err == nil && dropped > 0:
 		p.metrics.compactions.Inc()
 		p.log.Info().Int("entries", dropped).Int64("bytes", stats.Segments-p.dir.Log().Stats().Segments).Msg("the log was compacted")

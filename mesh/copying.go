@@ -181,7 +181,7 @@ func (c *copying) complete(ctx context.Context, u *ledger.UpdateHeld) error {
 func (c *copying) note(r copyResult) {
 	c.inFlight--
 	if r.err == nil && r.held != c.want && c.want != (model.Digest{}) {
-		c.p.log.Error().Str("peer", r.to.name).Stringer("sent", c.want).Stringer("held", r.held).Msg("a peer holds other bytes than it was sent")
+		c.p.log.Error().Str("peer", r.to.name).Stringer("model", c.want).Stringer("got", r.held).Msg("a peer holds other bytes than it was sent")
 		r.err = fmt.Errorf("mesh: %s holds %s, it was sent %s", r.to.name, r.held.Short(), c.want.Short())
 	}
 	if r.err == nil {

@@ -44,6 +44,31 @@
 // Sessions with differential privacy draw their noise from Config.Secret, which all peers of a mesh share; peers with different ones do
 // not go together. SessionInfo.Privacy adds up what the published models cost.
 //
+// # Logs
+//
+// At the level info stands what somebody who runs a mesh wants to know, about one line a round: who comes and goes, rounds that are final, what was compacted.
+// A warning is something to look at, an error something to act on. What repeats is written once a minute, with how many lines were left out. Every push,
+// copy and request is there at the level debug. The fields, the same in all packages, are
+//
+//	self      this peer's name
+//	peer      another peer's name
+//	session   a session's name
+//	combiner  who pushed an update
+//	id        the update's id, within session and combiner
+//	request   the id of the request that it is for, the same at all peers that have to do with it; try: which try of a push it is
+//	round     a round's number
+//	model     a digest: of a model, an update, or a server state; got: what came instead
+//	copies    names of the peers that hold an update
+//	took      milliseconds
+//	bytes     a size; received, sent: of bodies of a request and its answer
+//	method, path, status, remote  of a request, its answer, and who made it
+//	file      a path on this machine
+//	address   host:port of gossip
+//	entries, updates, rounds, sums, peers, keys  how many
+//	part      memberlist, for lines of that library
+//	skipped   how many lines like this one were left out before it
+//	error     why
+//
 // # Concurrency
 //
 // Peer.mu guards the replica and all state beside it; it is held for no I/O but appending to the log. Work on models runs outside

@@ -318,7 +318,7 @@ func (p *Peer) isSynced() bool {
 func (p *Peer) tryExchange(t target) bool {
 	err := p.exchange(p.ctx, t)
 	if err != nil && p.ctx.Err() == nil {
-		p.log.Debug().Err(err).Str("peer", t.name).Msg("exchange failed")
+		p.log.Debug().Err(err).Str("peer", t.name).Msg("an exchange failed")
 	}
 	return err == nil
 }

@@ -253,7 +253,7 @@ func (x *transfer) finish(ctx context.Context, last *source) (done bool, err err
 		x.p.metrics.bytesIn.Add(float64(x.have))
 		return true, nil
 	}
-	x.p.log.Error().Str("peer", last.name).Stringer("blob", x.blob).Stringer("got", got).Msg("a peer delivered other bytes than it was asked for")
+	x.p.log.Error().Str("peer", last.name).Stringer("model", x.blob).Stringer("got", got).Msg("a peer delivered other bytes than it was asked for")
 	x.last = fmt.Errorf("mesh: %s delivered %s for %s", last.name, got.Short(), x.blob.Short())
 	// What there is may be of several peers: all again, from the next.
 	x.drop(nil)

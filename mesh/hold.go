@@ -182,7 +182,7 @@ func (p *Peer) discard(d model.Digest) {
 		return
 	}
 	if err := p.dir.Blobs().Remove(d); err != nil {
-		p.log.Warn().Err(err).Stringer("blob", d).Msg("a refused model could not be removed")
+		p.log.Warn().Err(err).Stringer("model", d).Msg("a refused model could not be removed")
 	}
 }
 

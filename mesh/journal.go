@@ -129,7 +129,7 @@ func (p *Peer) publish(ctx context.Context, pos uint64, es []*ledger.Entry) erro
 		}
 		return fmt.Errorf("mesh: %w", err)
 	}
-	p.log.Debug().Int("entries", len(es)).Uint8("first", uint8(es[0].Body.Kind())).Dur("synced", time.Since(began)).Msg("entries are durable")
+	p.log.Debug().Int("entries", len(es)).Uint8("first", uint8(es[0].Body.Kind())).Dur("took", time.Since(began)).Msg("entries are durable")
 	p.mu.Lock()
 	g := p.gossip
 	p.show(es[len(es)-1].Seq)
@@ -267,7 +267,7 @@ func (p *Peer) admit(es []*ledger.Entry) error {
 // forked reports an entry that contradicts the ledger. It is called with p.mu held.
 func (p *Peer) forked(e *ledger.Entry, err error) {
 	if !errors.Is(err, ledger.ErrForked) {
-		p.log.Warn().Err(err).Msg("entry refused")
+		p.refuseEntry(err)
 		return
 	}
 	name := p.nameOf(e.Log)

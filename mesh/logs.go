@@ -71,6 +71,13 @@ func (p *Peer) lacks(w ledger.Work, err error) {
 	}
 }
 
+// refuseEntry tells of an entry that cannot be taken; whoever sends one may send many.
+func (p *Peer) refuseEntry(err error) {
+	if skipped, due := p.said.again("entry"); due {
+		p.log.Warn().Err(err).Int("skipped", skipped).Msg("an entry was refused")
+	}
+}
+
 // tellCopy logs what became of a copy that another peer sent, under the id of the push that it is made for.
 func (p *Peer) tellCopy(r *http.Request, s *ledger.Session, o offer, u *ledger.UpdateHeld, took time.Duration, err error) {
 	e := p.log.Debug().Str("request", api.RequestOf(r.Context())).Str("session", s.Name()).Str("combiner", o.Combiner).Dur("took", took)

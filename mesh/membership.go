@@ -71,7 +71,7 @@ func (h *gossipHandler) Message(b []byte) {
 	case msgEntry:
 		e, err := ledger.DecodeEntry(b[1:])
 		if err != nil {
-			p.log.Warn().Err(err).Msg("a gossiped entry was refused")
+			p.refuseEntry(err)
 			return
 		}
 		if err := p.admit([]*ledger.Entry{e}); err == nil && p.missing(e) {
@@ -102,7 +102,9 @@ func (h *gossipHandler) RemoteState(b []byte) {
 	p := (*Peer)(h)
 	log, v, err := decodeState(b)
 	if err != nil {
-		p.log.Warn().Err(err).Msg("a peer's state was refused")
+		if skipped, due := p.said.again("state"); due {
+			p.log.Warn().Err(err).Int("skipped", skipped).Msg("a peer's state was refused")
+		}
 		return
 	}
 	p.mu.Lock()
@@ -153,7 +155,9 @@ func (p *Peer) look() {
 			p.events.warn("peer "+m.Name, err.Error())
 		}
 		if err != nil {
-			p.log.Warn().Err(err).Str("peer", m.Name).Msg("a member is ignored")
+			if skipped, due := p.said.again("member " + m.Name); due {
+				p.log.Warn().Err(err).Str("peer", m.Name).Int("skipped", skipped).Msg("a member is ignored")
+			}
 			continue
 		}
 		log, now := about.Log, member{name: m.Name, api: about.API, alive: m.State == gossip.Alive, left: m.State == gossip.Left}

@@ -108,7 +108,7 @@ func (p *Peer) mend(c thinUpdate) {
 		}
 	}
 	if err != nil && p.ctx.Err() == nil {
-		p.log.Debug().Err(err).Stringer("update", c.update.Key()).Msg("an update could not be copied")
+		p.log.Debug().Err(err).Str("combiner", c.update.Combiner).Str("id", c.update.ID).Msg("an update could not be copied")
 		return
 	}
 	p.metrics.repaired.Inc()
@@ -163,7 +163,9 @@ func (p *Peer) collect() {
 			continue
 		}
 		if err := p.dir.Blobs().Remove(d); err != nil {
-			p.log.Warn().Err(err).Stringer("blob", d).Msg("a blob could not be deleted")
+			if skipped, due := p.said.again("delete"); due {
+				p.log.Warn().Err(err).Stringer("model", d).Int("skipped", skipped).Msg("a file could not be deleted")
+			}
 			continue
 		}
 		p.replica.DropModel(d)

@@ -30,7 +30,7 @@ func (p *Peer) inspect(d model.Digest) error {
 	p.mu.Unlock()
 	p.metrics.damaged.Inc()
 	p.events.warn("blob "+d.Short(), "its bytes on this disk have changed by themselves; it is fetched again")
-	p.log.Error().Err(errors.Join(err, moved)).Str("moved_to", path).Msg("a blob is damaged; look after this disk")
+	p.log.Error().Err(errors.Join(err, moved)).Stringer("model", d).Str("file", path).Msg("a blob is damaged and was set aside; look after this disk")
 	p.wake()
 	return err
 }
@@ -80,7 +80,7 @@ func (p *Peer) inspectUpdates() []ledger.Body {
 		if p.ctx.Err() != nil {
 			return nil
 		}
-		p.log.Warn().Err(err).Str("update", u.Key().String()).Msg("an update is no longer here")
+		p.log.Warn().Err(err).Str("session", p.sessionName(u.Session)).Str("combiner", u.Combiner).Str("id", u.ID).Msg("an update is no longer here")
 		out = append(out, dropped(u))
 	}
 	return out
@@ -147,7 +147,7 @@ func (p *Peer) scrubLoop() {
 			}
 		}
 		if err := p.fetchModel(p.ctx, d, p.others()); err != nil && p.ctx.Err() == nil {
-			p.log.Warn().Err(err).Msg("no peer in reach has what was damaged here")
+			p.log.Warn().Err(err).Stringer("model", d).Msg("no peer in reach has what was damaged here")
 		}
 	}
 }

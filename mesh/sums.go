@@ -194,7 +194,9 @@ func (b *begun) Write(p []byte) (int, error) {
 func (p *Peer) receivePartial(b []byte) {
 	msg, err := decodePartial(b)
 	if err != nil {
-		p.log.Warn().Err(err).Msg("a gossiped sum was refused")
+		if skipped, due := p.said.again("sum"); due {
+			p.log.Warn().Err(err).Int("skipped", skipped).Msg("a gossiped sum was refused")
+		}
 		return
 	}
 	p.mu.Lock()

@@ -91,7 +91,7 @@ func runNode(ctx context.Context, f nodeFlags, log zerolog.Logger,
 	served := serveHTTP(hs, wrapped)
 	err = peer.Start(ctx)
 	if err == nil {
-		log.Info().Str("api", f.scheme()+"://"+f.advertiseAPI).Str("data", f.dataDir).Str("version", readBuild().Version).Msg("serving")
+		log.Info().Str("api", f.scheme()+"://"+f.advertiseAPI).Str("file", f.dataDir).Str("version", readBuild().Version).Msg("serving")
 		starting, started := context.WithCancel(ctx)
 		var tell sync.WaitGroup
 		tell.Go(func() { notifyReady(starting, peer.Ready, log) })

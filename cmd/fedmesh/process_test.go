@@ -322,14 +322,14 @@ func (l *load) checkMeans(ctx context.Context, t *testing.T, rounds []api.RoundI
 }
 
 // startCluster builds the command and runs n peers of it until the test ends. With -artifacts their logs and data stay.
-func startCluster(ctx context.Context, t *testing.T, n int) (cluster *process.Cluster, binary string) {
+func startCluster(ctx context.Context, t *testing.T, n int, args ...string) (cluster *process.Cluster, binary string) {
 	t.Helper()
 	dir := t.ArtifactDir()
 	binary, err := process.Build(ctx, "../..", dir, buildArgs()...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cluster, err = process.NewCluster(process.Options{Binary: binary, N: n, Dir: dir})
+	cluster, err = process.NewCluster(process.Options{Binary: binary, N: n, Dir: dir, ExtraArgs: args})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,10 @@ const (
 // kernel takes twice as much.
 const socketBuffer = 512 << 10
 
+// fewWarnings is how many failed requests a minute are logged as warnings: while a peer cannot serve, all its clients come again and again.
+// For debugging all are, as answered.
+const fewWarnings = 20
+
 // DefaultMaxBody is the largest model a server takes unless told otherwise: 64 GiB.
 const DefaultMaxBody = 64 << 30
 
@@ -71,6 +75,7 @@ type ServerOptions struct {
 type Server struct {
 	backend Backend
 	log     zerolog.Logger
+	seldom  zerolog.Logger // for what many requests may have in common
 	opts    ServerOptions
 	metrics *metrics
 	mux     *http.ServeMux
@@ -101,6 +106,7 @@ func NewServer(b Backend, o ServerOptions) *Server {
 	s := &Server{
 		backend: b,
 		log:     o.Logger,
+		seldom:  o.Logger.Sample(&zerolog.BurstSampler{Burst: fewWarnings, Period: time.Minute}),
 		opts:    o,
 		metrics: newMetrics(o.Registerer, o.Logger),
 		mux:     http.NewServeMux(),
@@ -240,7 +246,7 @@ func (s *Server) finish(w *response, r *http.Request, err error) {
 	}
 	if w.status != 0 {
 		// Half an answer is out: only a broken connection says that it is not whole.
-		s.log.Warn().Err(err).Str("request", RequestOf(r.Context())).Str("method", r.Method).Str("path", clip(r.URL.Path)).Msg("an answer was cut short")
+		s.seldom.Warn().Err(err).Str("request", RequestOf(r.Context())).Str("method", r.Method).Str("path", clip(r.URL.Path)).Msg("an answer was cut short")
 		panic(http.ErrAbortHandler)
 	}
 	s.problem(w, r, err).write(w, r)
@@ -254,7 +260,7 @@ func (s *Server) problem(w *response, r *http.Request, err error) *Problem {
 	}
 	if p := problemOf(err); p != nil && p.Status >= 400 && p.Status < 600 {
 		if p.Status >= 500 {
-			s.log.Warn().Err(err).Str("request", RequestOf(r.Context())).Str("method", r.Method).Str("path", clip(r.URL.Path)).Msg("a request failed")
+			s.seldom.Warn().Err(err).Str("request", RequestOf(r.Context())).Str("method", r.Method).Str("path", clip(r.URL.Path)).Int("status", p.Status).Msg("a request failed")
 		}
 		return p
 	}

@@ -195,7 +195,7 @@ func (l *Log) usable() error {
 func (l *Log) fail(err error) error {
 	if l.err == nil {
 		l.err = fmt.Errorf("store: log: %w: %w; see to the disk, then start again", ErrFailed, err)
-		l.logger.Error().Err(err).Str("dir", l.dir).Msg("log failed, accepting nothing more")
+		l.logger.Error().Err(err).Str("file", l.dir).Msg("log failed, accepting nothing more")
 	}
 	return l.err
 }
