@@ -23,7 +23,7 @@ FUZZTIME ?= 30s
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-net vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
+.PHONY: help run build test test-net test-ui vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,13 @@ test-net: ## peers on networks that are cut, slow and lossy (Linux and root; ARG
 	@test "$$(uname -s)" = Linux || { echo "test-net: network namespaces are Linux's, this is $$(uname -s)" >&2; exit 1; }
 	$(GO) vet -tags netns ./mesh/meshtest/netns
 	$(GO) test -tags netns -count=1 -timeout 20m -v ./mesh/meshtest/netns $(if $(ARGS),-args $(ARGS))
+
+# A module of its own, and none of NESTED: nothing else needs a browser.
+UI := mesh/api/ui/browser
+
+test-ui: $(GOLANGCI) ## the dashboard in Chromium, against a mesh that loses a peer (CHROME=path; ARGS='-shots DIR' keeps pictures)
+	cd $(UI) && $(GO) mod tidy -diff && $(GO) vet ./... && $(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...
+	cd $(UI) && $(GO) test -count=1 -v -timeout 15m ./... $(if $(ARGS),-args $(ARGS))
 
 sim: ## the seeded simulator (SEED=1 N=2000)
 	$(GO) test -count=1 -timeout 60m -v ./mesh/meshtest/sim -run '^TestSimulation$$' -sim.seed=$(SEED) -sim.n=$(N)

@@ -36,7 +36,7 @@ func chromium(t *testing.T) string {
 			return path
 		}
 	}
-	t.Skip("NOT RUN: no Chromium in PATH and none named by $CHROME")
+	t.Fatal("no Chromium in PATH and none named by $CHROME")
 	return ""
 }
 
@@ -115,10 +115,10 @@ func (b *tab) run(actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// look opens a page in a window of this width, light or dark.
-func (b *tab) look(url string, width int64, scheme string) {
+// look opens a page, light or dark.
+func (b *tab) look(url, scheme string) {
 	b.t.Helper()
-	b.run(size(width, 900), prefers(scheme), chromedp.Navigate(url))
+	b.run(size(1280, 900), prefers(scheme), chromedp.Navigate(url))
 }
 
 func size(width, height int64) chromedp.Action[chromedp.Void] {

@@ -116,7 +116,7 @@ func TestMesh(t *testing.T) {
 	m := start(t)
 	urls := m.cluster.URLs()
 	b := open(t)
-	b.look(urls[0], 1280, "light")
+	b.look(urls[0], "light")
 	b.until("three peers and no session", live+` && document.querySelectorAll('.peer[data-state="alive"]').length === 3 && !document.querySelector("#none").hidden`)
 	m.create("clinics", 4)
 	b.until("the session", `document.querySelector("#session-name").textContent === "clinics"`)
@@ -203,7 +203,7 @@ func TestMesh(t *testing.T) {
 	b.clean("net::ERR_") // what Chromium itself says of each attempt meanwhile
 
 	// Another peer shows the same.
-	b.look(links[:len(urls[1])]+"/#/clinics", 1280, "dark")
+	b.look(links[:len(urls[1])]+"/#/clinics", "dark")
 	b.until("b shows the same", live+` && document.querySelector("#where").textContent.startsWith("Peer b") && document.querySelectorAll(".column.final .block").length === 14`)
 	b.clean()
 }

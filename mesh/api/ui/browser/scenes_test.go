@@ -24,7 +24,7 @@ func well(t *testing.T) *scene {
 func TestAllIsWell(t *testing.T) {
 	s := well(t)
 	b := open(t)
-	b.look(s.url, 1280, "light")
+	b.look(s.url, "light")
 	b.until("the page is live", live+` && document.querySelectorAll(".column.final").length === 23`)
 	if got := b.text("#verdict .verdict-title"); got != "All is well" {
 		t.Errorf("the verdict is %q", got)
@@ -73,9 +73,9 @@ func TestAllIsWell(t *testing.T) {
 	if !eval[bool](b, `window.same === true`) {
 		t.Error("the page was loaded anew")
 	}
-	b.look(s.url+"/#/tumour-segmentation", 1280, "light")
+	b.look(s.url+"/#/tumour-segmentation", "light")
 	b.until("the other session", `document.querySelector("#session-name").textContent === "tumour-segmentation"`)
-	b.look(s.url+"/#/mnist", 1280, "light")
+	b.look(s.url+"/#/mnist", "light")
 	b.until("the first", live+` && document.querySelectorAll(".column.final").length === 24 && document.querySelector("#plots canvas")`)
 	b.accessible("all is well")
 	b.pictures("well")
@@ -85,7 +85,7 @@ func TestAllIsWell(t *testing.T) {
 func TestKeyboard(t *testing.T) {
 	s := well(t)
 	b := open(t)
-	b.look(s.url, 1280, "light")
+	b.look(s.url, "light")
 	b.until("the page is live", live+` && document.querySelectorAll(".column.final").length === 23`)
 	reached := map[string]bool{}
 	for range 60 {
@@ -120,7 +120,7 @@ func TestPeerAway(t *testing.T) {
 	m.Peers[2].Rounds["mnist"] = api.RoundModel{Round: 19, Model: digest("mnist", 19)}
 	s := stage(t, &scene{mesh: m, sessions: []api.SessionInfo{session("mnist", 24, 6)}, rounds: roundsOf{"mnist": steady("mnist", 24, who, 6, 4, "c")}})
 	b := open(t)
-	b.look(s.url+"/#/mnist/22", 1280, "light")
+	b.look(s.url+"/#/mnist/22", "light")
 	b.until("round 22", live+` && document.querySelector("#round-title").textContent === "Round 22"`)
 	if got := b.text("#verdict"); !contains(got, "1 of 3 peers is dead", "c does not answer") {
 		t.Errorf("the verdict is %q", got)
@@ -139,7 +139,7 @@ func TestPeerAway(t *testing.T) {
 func TestNothingYet(t *testing.T) {
 	s := stage(t, &scene{mesh: peers("a")})
 	b := open(t)
-	b.look(s.url, 1280, "light")
+	b.look(s.url, "light")
 	b.until("no session", live+` && !document.querySelector("#none").hidden`)
 	if got := b.text("#none"); !contains(got, "No session yet", "fedmesh session create demo") {
 		t.Errorf("without sessions the page says %q", got)
@@ -189,7 +189,7 @@ func TestTrouble(t *testing.T) {
 	one.Divergent = 1
 	s := stage(t, &scene{mesh: m, sessions: []api.SessionInfo{one}, rounds: roundsOf{"mnist": rounds}})
 	b := open(t)
-	b.look(s.url+"/#/mnist/34", 1280, "light")
+	b.look(s.url+"/#/mnist/34", "light")
 	b.until("round 34", live+` && document.querySelector("#round-title").textContent === "Round 34" && document.querySelector('[data-round="34"] .cell')`)
 	if role := eval[string](b, `document.querySelector("#verdict").getAttribute("role")`); role != "alert" {
 		t.Errorf("divergence has the role %q, want alert", role)
@@ -219,7 +219,7 @@ func TestTrouble(t *testing.T) {
 	}
 	b.accessible("trouble")
 	b.pictures("trouble")
-	b.look(s.url+"/#/mnist/25", 1280, "light")
+	b.look(s.url+"/#/mnist/25", "light")
 	b.until("round 25", `document.querySelector("#round-title").textContent === "Round 25" && document.querySelector("#round-body .notice.warn")`)
 	if got := b.text("#round-body .notice.warn"); !contains(got, "1 update left this round", "site-06") {
 		t.Errorf("of the lost update is said %q", got)
@@ -256,7 +256,7 @@ func TestHostileNames(t *testing.T) {
 	one.Config.Strategy = evil
 	s := stage(t, &scene{mesh: m, sessions: []api.SessionInfo{one}, rounds: roundsOf{one.Name: rounds}})
 	b := open(t)
-	b.look(s.url+"/#/", 1280, "light")
+	b.look(s.url+"/#/", "light")
 	b.until("the page is live", live+` && document.querySelector("#session-name").textContent.startsWith("s")`)
 	s.change(func() {}, api.Event{Type: api.EventWarning, Session: evil, Detail: evil}, api.Event{Type: api.EventUpdate, Session: evil, Combiner: evil, ID: evil, Peer: evil, State: "held"}, api.Event{Type: api.EventPeer, Peer: evil, State: evil})
 	b.until("the events", `document.querySelectorAll("#events tr").length === 3`)
@@ -303,7 +303,7 @@ func TestLarge(t *testing.T) {
 	}
 	stage(t, s)
 	b := open(t)
-	b.look(s.url+"/#/run-000", 1280, "light")
+	b.look(s.url+"/#/run-000", "light")
 	b.until("the page is live", live+` && document.querySelector('[data-round="10000"]') && document.querySelector("#open-count").textContent === "321 of 500 combiners"`)
 	count := func() int { return eval[int](b, `document.querySelectorAll("*").length`) }
 	if n := count(); n > 4000 {
@@ -344,7 +344,7 @@ func TestSigningIn(t *testing.T) {
 	s := well(t)
 	s.change(func() { s.token = "let me in" })
 	b := open(t)
-	b.look(s.url+"/#/mnist", 1280, "light")
+	b.look(s.url+"/#/mnist", "light")
 	b.until("the form", `!document.querySelector("#login").hidden && document.activeElement.id === "token"`)
 	b.accessible("signing in")
 	b.pictures("login")
@@ -376,7 +376,7 @@ func TestSigningIn(t *testing.T) {
 func TestTimeGoesOn(t *testing.T) {
 	s := well(t)
 	b := open(t)
-	b.look(s.url, 1280, "light")
+	b.look(s.url, "light")
 	b.until("the round has been open for some time", `document.querySelector("#open-since").textContent.startsWith("open for")`)
 	was := b.text("#open-since")
 	b.until("it goes on", fmt.Sprintf(`document.querySelector("#open-since").textContent !== %q`, was))
