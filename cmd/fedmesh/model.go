@@ -18,7 +18,7 @@ import (
 
 func newModel(a *app) *cobra.Command {
 	return group("model", "Look at, convert and compare model files",
-		newModelInspect(a), newModelConvert(a), newModelDiff(a))
+		newModelInspect(a), newModelConvert(a), newModelDiff(a), newModelNew(a))
 }
 
 // A loaded model is a canonical file and what is known of it. The file is the one named
