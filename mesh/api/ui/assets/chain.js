@@ -67,10 +67,12 @@ export function drawChain({ from, last, n, have, peers, selected, share, onSelec
     const picked = r === selected;
     if (info) for (const k of signs(info, peers)) kinds.add(k);
     const tab = picked || (r === to && !(selected >= from && selected <= to));
+    // The chosen one's number needs the room of its neighbours.
+    const how = { picked, tab, labelled: picked || (r % 5 === 0 && Math.abs(r - selected) > 2) };
     items.push(info
-      ? { key: String(r), sig: JSON.stringify([info.state, info.model, info.computed, info.sealed, info.took, info.waiting_for, info.divergent, info.versions, info.lost.length, info.compacted, info.combiners, peers, picked, tab, info.state === 'open' && share]),
-        make: () => button(info, peers, picked, tab, share, onSelect) }
-      : { key: String(r), sig: `${picked}${tab}`, make: () => button({ round: r, state: 'open', unknown: true }, peers, picked, tab, 0, onSelect) });
+      ? { key: String(r), sig: JSON.stringify([info.state, info.model, info.computed, info.sealed, info.took, info.waiting_for, info.divergent, info.versions, info.lost.length, info.compacted, info.combiners, peers, how, info.state === 'open' && share]),
+        make: () => button(info, peers, how, share, onSelect) }
+      : { key: String(r), sig: JSON.stringify(how), make: () => button({ round: r, state: 'open', unknown: true }, peers, how, 0, onSelect) });
   }
   keep($('chain-columns'), items);
   for (const li of $('legend').children) li.hidden = !kinds.has(li.dataset.kind);
@@ -89,7 +91,7 @@ function signs(info, peers) {
   return out;
 }
 
-function button(info, peers, picked, tab, share, onSelect) {
+function button(info, peers, { picked, tab, labelled }, share, onSelect) {
   const c = info.unknown ? { kind: 'unknown', cells: [] } : column(info, peers);
   const marks = [];
   if (info.divergent) marks.push(['danger', '!']);
@@ -108,7 +110,7 @@ function button(info, peers, picked, tab, share, onSelect) {
   },
   el('span', { class: 'marks' }, marks.map(([cls, sign]) => el('span', { class: `mark ${cls}` }, sign))),
   el('span', { class: 'stack' }, body),
-  el('span', { class: 'label' }, info.round % 5 === 0 || picked ? String(info.round) : ''));
+  el('span', { class: 'label' }, labelled ? String(info.round) : ''));
 }
 
 /** A cell for each peer; neighbours that agree grow together. */

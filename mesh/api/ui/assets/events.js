@@ -57,7 +57,8 @@ const kinds = { session: ['session', 'k-session'], update: ['update', 'k-update'
 
 const plain = (l) => sentence(l).flat(Infinity).map((x) => (typeof x === 'string' ? x : x?.textContent ?? '')).join('');
 
-function sentence({ event: e, peers }) {
+function sentence({ event: e, peers: who }) {
+  const peers = [...who].sort();
   const of = e.session ? [' of ', name(e.session)] : [];
   const digest = e.digest ? el('code', {}, short(e.digest)) : '';
   const round = () => `Round ${number(e.round ?? 0)}`;

@@ -67,7 +67,7 @@ export function judge({ mesh, sessions, problem }) {
     title ||= 'Two sessions have one name';
     notes.push([names(clashing.map((s) => s.name)), ': opened twice with different seeds or settings. One is served by name, the other by its key.']);
   }
-  if (!mesh.agreed) {
+  if (!mesh.agreed && torn.length === 0) {
     title ||= 'Peers are catching up';
     notes.push(['Not every live peer has the newest models yet.']);
   }
@@ -120,8 +120,9 @@ function peer(p, mesh, session, dense) {
   const [word, sign] = words[p.state] ?? [p.state, 'wait'];
   const url = self ? null : dashboard(p);
   const at = session && own(p.rounds, session.name);
-  const model = session ? (at ? `model of round ${number(at[0])}` : 'no model yet') : '';
-  const held = p.held > 0 ? `holds ${count(p.held, 'update')}, ${bytes(p.held_bytes)}` : 'holds no updates';
+  const round = at && `round ${number(at[0])}`;
+  const model = session ? (at ? (dense ? round : `model of ${round}`) : 'no round yet') : '';
+  const held = p.held === 0 ? 'holds no updates' : dense ? count(p.held, 'update') : `holds ${count(p.held, 'update')}, ${bytes(p.held_bytes)}`;
   const lag = p.state === 'alive' && p.vector_lag > 0 ? `${number(p.vector_lag)} behind` : '';
   const lines = (dense ? [[model, held, lag]] : [[model, lag], [held]]).map((l) => l.filter(Boolean).join(' · ')).filter(Boolean);
   return el('li', { class: 'peer', 'data-state': p.state },

@@ -72,6 +72,7 @@ export function tick() {
 
 function drawMeter(info, full, target) {
   const meter = $('open-meter');
+  meter.hidden = full === 0;
   const share = full > 0 ? Math.min(1, info.combiners / full) : 0;
   meter.setAttribute('aria-valuemax', String(Math.max(full, 1)));
   meter.setAttribute('aria-valuenow', String(Math.min(info.combiners, Math.max(full, 1))));
