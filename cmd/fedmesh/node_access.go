@@ -77,6 +77,9 @@ func (f *accessFlags) serverOptions(o *api.ServerOptions) error {
 	if set.Has(access.Peer) && f.peerTokenFile == "" {
 		o.Logger.Warn().Str("file", f.tokensFile).Msg("the tokens file has tokens of peers, and this peer shows none: where the file is the same, it is refused; see --peer-token-file")
 	}
+	if !set.Has(access.Peer) {
+		o.Logger.Info().Str("file", f.tokensFile).Msg("the tokens file has no token of a peer: others get in by certificates only, see --tls-ca")
+	}
 	o.Tokens = file.Tokens
 	return nil
 }

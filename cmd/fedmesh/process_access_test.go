@@ -87,7 +87,7 @@ func TestTokensProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := api.DefaultSessionConfig()
-	config.Copies, config.TargetCombiners = 3, 1
+	config.Copies, config.TargetCombiners = 3, 5
 	seed, _ := drawUpdate(1, "nobody", "seed")
 	if _, _, err := asRole("combiner").CreateSession(ctx, "s", config, api.Bytes(seed.encode(layout))); !api.TypeForbidden.Is(err) {
 		t.Errorf("a combiner opened a session: %v", err)
@@ -103,6 +103,12 @@ func TestTokensProcess(t *testing.T) {
 	r, err := push("c1", "1")
 	if err != nil || len(r.Copies) != 3 {
 		t.Fatalf("%+v, %v", r, err)
+	}
+	// Rounds tell everybody the digests of updates; the updates themselves are nobody's to read.
+	for _, role := range []string{"combiner", "reader", "operator"} {
+		if status := ask(ctx, t, http.MethodGet, cluster.URLs()[0]+"/v1/sessions/s/models/"+r.Digest, tokens[role]); status != http.StatusNotFound {
+			t.Errorf("an update is read as %s: %d", role, status)
+		}
 	}
 	if _, err := push("c2", "1"); !api.TypeForbidden.Is(err) {
 		t.Errorf("a token bound to c1 pushed as c2: %v", err)
