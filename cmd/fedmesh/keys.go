@@ -26,7 +26,11 @@ each once the step before has succeeded everywhere. The peer that is asked tells
 others; each writes its --keyring-file first. What would cut a peer off is refused.
 A peer that was not reached, because it is down, misses the change: repeat the
 command when it is back. If a key is in use meanwhile that it does not have, it
-cannot come back until its file is given the key.`
+cannot come back until its file is given the key.
+
+Where peers cannot write their files, as mounted secrets, change these instead: first
+the new key behind the old one, then before it, then alone, each once all peers have
+it (keys list). They read their files again every few seconds.`
 	return cmd
 }
 

@@ -27,8 +27,8 @@ import (
 	"github.com/fedmesh/fedmesh/mesh/gossip"
 )
 
-// lookAtCerts is how often the files of certificates are looked at.
-const lookAtCerts = 3 * time.Second
+// lookAtFiles is how often the files of certificates and keys are looked at.
+const lookAtFiles = 3 * time.Second
 
 // tlsFlags are what encrypts that a peer sends, and whether it must.
 type tlsFlags struct {
@@ -37,11 +37,12 @@ type tlsFlags struct {
 	clientAuth  string
 	insecure    bool
 
-	store *certs.Store // set by open
+	store *certs.Store    // set by open
+	ring  *gossip.Keyring // too
 }
 
 func (f *tlsFlags) register(fs *pflag.FlagSet) {
-	fs.StringVar(&f.keyringFile, "keyring-file", "", "`file` with the keys that encrypt the gossip, the same at all peers; it is rewritten by fedmesh keys")
+	fs.StringVar(&f.keyringFile, "keyring-file", "", "`file` with the keys that encrypt the gossip, the same at all peers; read again when it changes, and rewritten by fedmesh keys")
 	fs.StringVar(&f.tls.Cert, "tls-cert", "", "`file` with this peer's certificate, for --advertise-api; read again when it changes, and on SIGHUP")
 	fs.StringVar(&f.tls.Key, "tls-key", "", "`file` with the certificate's private key")
 	fs.StringVar(&f.tls.CA, "tls-ca", "", "`file` with the authorities of the peers' certificates; with it, peers talk only to who has one")
@@ -105,15 +106,20 @@ func loopback(addr string) bool {
 	return err != nil || host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
-// open reads the certificates for the listener and the peer, and warns of what is not encrypted.
+// open reads the keys, and the certificates for the listener and the peer, and warns of what is not encrypted.
 func (f *tlsFlags) open(listen, gossipAddr string, log zerolog.Logger, registry prometheus.Registerer) error {
 	for _, missing := range f.missing(listen, gossipAddr) {
 		log.Warn().Msg("insecure: " + missing)
 	}
+	var err error
+	if f.keyringFile != "" {
+		if f.ring, err = gossip.OpenKeyring(f.keyringFile, log); err != nil {
+			return fmt.Errorf("--keyring-file: %w", err)
+		}
+	}
 	if f.tls.Cert == "" {
 		return nil
 	}
-	var err error
 	if f.store, err = certs.Open(f.tls, log); err != nil {
 		return fmt.Errorf("--tls-cert, --tls-key, --tls-ca: %w", err)
 	}
@@ -128,12 +134,12 @@ func (f *tlsFlags) open(listen, gossipAddr string, log zerolog.Logger, registry 
 // apply tells the peer of its certificates and keys.
 func (f *tlsFlags) apply(cfg *mesh.Config, log zerolog.Logger) error {
 	var err error
-	if f.keyringFile != "" {
+	if cfg.Keyring = f.ring; cfg.Keyring == nil && f.keyringFile != "" { // it is only checked
 		if cfg.Keyring, err = gossip.OpenKeyring(f.keyringFile, log); err != nil {
 			return fmt.Errorf("--keyring-file: %w", err)
 		}
 	}
-	if cfg.TLS = f.store; cfg.TLS == nil && f.tls.Cert != "" { // it is only checked
+	if cfg.TLS = f.store; cfg.TLS == nil && f.tls.Cert != "" {
 		if cfg.TLS, err = certs.Open(f.tls, log); err != nil {
 			return fmt.Errorf("--tls-cert, --tls-key, --tls-ca: %w", err)
 		}
@@ -177,16 +183,34 @@ func (f *tlsFlags) peersOnly(h http.Handler, log zerolog.Logger) http.Handler {
 	})
 }
 
-// watch reads certificates again when they change, until the function it returns is called.
+// watch reads certificates and keys again when they change, until the function it returns is called.
 func (f *tlsFlags) watch(ctx context.Context) (stop func()) {
-	if f.store == nil {
+	if f.store == nil && f.ring == nil {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	var wg sync.WaitGroup
-	wg.Go(func() { f.store.Watch(ctx, lookAtCerts, hup) })
+	wg.Go(func() {
+		tick := time.NewTicker(lookAtFiles)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			case <-hup:
+			}
+			// What goes wrong is in the log.
+			if f.store != nil {
+				_ = f.store.Reload()
+			}
+			if f.ring != nil {
+				_ = f.ring.Reload()
+			}
+		}
+	})
 	return func() {
 		signal.Stop(hup)
 		cancel()

@@ -74,7 +74,8 @@
 // name, who talks to whom, when and how much stays visible.
 //
 // Keys are exchanged without a break in three steps, each at all members before
-// the next: Install the new one, Use it, Remove the old one. Members with keys,
+// the next: Install the new one, Use it, Remove the old one. Whoever writes the
+// keyring's file can do the same, with Reload. Members with keys,
 // without, and with others do not merge, and their logs say why.
 //
 // # Wire format

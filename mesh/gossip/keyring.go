@@ -31,14 +31,16 @@ var (
 )
 
 // Keyring is the keys of a member: it encrypts with the first, the primary, and understands all. Its methods may be called from any
-// goroutine. A change is on disk before it takes effect.
+// goroutine. A change is on disk before it takes effect, and what somebody else writes there is taken over by Reload.
 type Keyring struct {
 	path string // empty: in memory only
-	json bool   // of the file
 	log  zerolog.Logger
 
-	mu   sync.Mutex
-	keys []Key // replaced, never changed in place
+	mu      sync.Mutex
+	json    bool   // the file is
+	content []byte // of the file, as far as it is known
+	broken  []byte // content that Reload has refused, so that it is told once
+	keys    []Key  // replaced, never changed in place
 	// ring is memberlist's. Keys are only added to it: its RemoveKey writes where its readers read. What was removed here does not get past the
 	// gate, so memberlist never sees it.
 	ring *memberlist.Keyring
@@ -54,48 +56,84 @@ func NewKeyring(keys ...Key) (*Keyring, error) {
 // base64 and the first is the primary. It warns of a file that others may read.
 func OpenKeyring(path string, log zerolog.Logger) (*Keyring, error) {
 	fail := func(err error) (*Keyring, error) { return nil, fmt.Errorf("gossip: keyring: %w", err) }
-	// What a link points to is rewritten, not the link.
-	real, err := filepath.EvalSymlinks(path)
+	k := &Keyring{path: path, log: log}
+	b, err := k.read()
 	if err != nil {
 		return fail(err)
 	}
-	f, err := os.Open(real)
-	if err != nil {
-		return fail(err)
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return fail(err)
-	}
-	if loose := st.Mode().Perm() &^ 0o600; loose != 0 && runtime.GOOS != "windows" {
+	if st, err := os.Stat(path); err == nil && st.Mode().Perm()&^0o600 != 0 && runtime.GOOS != "windows" {
 		log.Warn().Str("file", path).Stringer("mode", st.Mode().Perm()).Msg("others on this machine may read the gossip's keys: chmod 600 the file")
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyringFile+1))
-	if err != nil {
-		return fail(err)
-	}
-	k := &Keyring{path: real, log: log}
-	keys, err := k.parse(b)
+	keys, asJSON, err := parse(b)
 	if err == nil {
 		err = k.set(keys)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w (in %s; fedmesh keygen makes a key)", err, path)
 	}
+	k.content, k.json = b, asJSON
 	return k, nil
 }
 
-// parse reads a file's content and finds out which of the two formats it has.
-func (k *Keyring) parse(b []byte) ([]Key, error) {
+func (k *Keyring) read() ([]byte, error) {
+	f, err := os.Open(k.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxKeyringFile+1))
+}
+
+// Reload takes over what somebody else has written into the file. With an error the keys stay as they are.
+func (k *Keyring) Reload() error {
+	if k.path == "" {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	b, err := k.read()
+	if err == nil && bytes.Equal(b, k.content) {
+		k.broken = nil
+		return nil
+	}
+	var keys []Key
+	var asJSON bool
+	if err == nil {
+		keys, asJSON, err = parse(b)
+	}
+	if err == nil {
+		keys, err = unique(keys)
+	}
+	if err != nil {
+		if k.broken == nil || !bytes.Equal(b, k.broken) {
+			k.broken = append([]byte{}, b...)
+			k.log.Error().Err(err).Str("file", k.path).Msg("the changed file of the gossip's keys is not taken; the keys stay as they are")
+		}
+		return fmt.Errorf("gossip: keyring: %w", err)
+	}
+	for _, key := range keys {
+		if err := k.ring.AddKey(key); err != nil {
+			return fmt.Errorf("gossip: keyring: %w", err)
+		}
+	}
+	if err := k.ring.UseKey(keys[0]); err != nil {
+		return fmt.Errorf("gossip: keyring: %w", err)
+	}
+	k.keys, k.content, k.json, k.broken = keys, b, asJSON, nil
+	k.log.Info().Str("primary", keys[0].Fingerprint()).Int("keys", len(keys)).Msg("the changed file of the gossip's keys was read")
+	return nil
+}
+
+// parse reads a file's content, in either of the two formats.
+func parse(b []byte) (keys []Key, asJSON bool, err error) {
 	if len(b) > maxKeyringFile {
-		return nil, fmt.Errorf("gossip: more than %d bytes are no keyring", maxKeyringFile)
+		return nil, false, fmt.Errorf("gossip: more than %d bytes are no keyring", maxKeyringFile)
 	}
 	b = bytes.TrimSpace(b)
 	var texts []string
-	if k.json = bytes.HasPrefix(b, []byte("[")); k.json {
+	if asJSON = bytes.HasPrefix(b, []byte("[")); asJSON {
 		if err := json.Unmarshal(b, &texts); err != nil {
-			return nil, errors.New("gossip: a keyring that begins with [ must be a JSON array of strings")
+			return nil, false, errors.New("gossip: a keyring that begins with [ must be a JSON array of strings")
 		}
 	} else {
 		for line := range strings.Lines(string(b)) {
@@ -104,29 +142,38 @@ func (k *Keyring) parse(b []byte) ([]Key, error) {
 			}
 		}
 	}
-	keys := make([]Key, len(texts))
+	keys = make([]Key, len(texts))
 	for i, text := range texts {
-		key, err := ParseKey(text)
-		if err != nil {
-			return nil, fmt.Errorf("%w (key %d)", err, i+1)
+		if keys[i], err = ParseKey(text); err != nil {
+			return nil, false, fmt.Errorf("%w (key %d)", err, i+1)
 		}
-		keys[i] = key
 	}
-	return keys, nil
+	return keys, asJSON, nil
+}
+
+// unique copies keys, each once.
+func unique(keys []Key) ([]Key, error) {
+	if len(keys) == 0 || len(keys) > MaxKeys {
+		return nil, fmt.Errorf("gossip: a keyring of %d keys; it must have 1 to %d", len(keys), MaxKeys)
+	}
+	var out []Key
+	for _, key := range keys {
+		if !slices.ContainsFunc(out, func(k Key) bool { return bytes.Equal(k, key) }) {
+			out = append(out, bytes.Clone(key))
+		}
+	}
+	return out, nil
 }
 
 // set takes the first keys.
-func (k *Keyring) set(keys []Key) error {
-	if len(keys) == 0 || len(keys) > MaxKeys {
-		return fmt.Errorf("gossip: a keyring of %d keys; it must have 1 to %d", len(keys), MaxKeys)
+func (k *Keyring) set(keys []Key) (err error) {
+	if k.keys, err = unique(keys); err != nil {
+		return err
 	}
 	k.ring = &memberlist.Keyring{}
-	for _, key := range keys {
-		if err := k.ring.AddKey(bytes.Clone(key)); err != nil {
+	for _, key := range k.keys {
+		if err := k.ring.AddKey(key); err != nil {
 			return fmt.Errorf("gossip: keyring: %w", err)
-		}
-		if k.find(key.Fingerprint()) < 0 {
-			k.keys = append(k.keys, bytes.Clone(key))
 		}
 	}
 	return nil
@@ -229,7 +276,12 @@ func (k *Keyring) write(keys []Key) error {
 		}
 		content = append(b, '\n')
 	}
-	f, err := os.CreateTemp(filepath.Dir(k.path), ".keyring-*") // readable by the owner only
+	// What a link points to is rewritten, not the link.
+	path, err := filepath.EvalSymlinks(k.path)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".keyring-*") // readable by the owner only
 	if err != nil {
 		return err
 	}
@@ -238,12 +290,13 @@ func (k *Keyring) write(keys []Key) error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), k.path)
+		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	syncDir(filepath.Dir(k.path))
+	syncDir(filepath.Dir(path))
+	k.content = content
 	return nil
 }
 

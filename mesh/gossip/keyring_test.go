@@ -274,3 +274,75 @@ func TestKeyringRace(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestReloadKeyring: what somebody else writes is taken over, unless it is no keyring.
+func TestReloadKeyring(t *testing.T) {
+	ks := keys(4)
+	k, path, log, err := open(t, ks[0].Text(), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := names(ks[0])
+	write := func(content string) error {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return k.Reload()
+	}
+	check := func(what string) {
+		t.Helper()
+		if got := k.Fingerprints(); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+		// Memberlist encrypts with the primary, and so does Seal.
+		primary, _ := gossip.NewKeyring(ks[slices.IndexFunc(ks, func(x gossip.Key) bool { return x.Fingerprint() == want[0] })])
+		b, err := k.Seal([]byte("x"), nil)
+		if err == nil {
+			_, err = primary.Open(b, nil)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := k.Reload(); err != nil || log.Len() > 0 {
+		t.Error(err, log)
+	}
+	for i := range 2 {
+		for _, bad := range []string{"", "nonsense", many(17)} {
+			if write(bad) == nil {
+				t.Errorf("%.20q was taken", bad)
+			}
+			_ = k.Reload()
+			check("after what is no keyring")
+		}
+		if n := strings.Count(log.String(), "is not taken"); n != 3*(i+1) {
+			t.Errorf("told %d times", n)
+		}
+	}
+	if err := write(ks[1].Text() + "\n" + ks[0].Text()); err != nil {
+		t.Error(err)
+	}
+	want = names(ks[1], ks[0])
+	check("two keys")
+	if err := k.Install(ks[2]); err != nil {
+		t.Error(err)
+	}
+	want = append(want, ks[2].Fingerprint())
+	if err := k.Reload(); err != nil {
+		t.Error(err)
+	}
+	check("its own change")
+	if err := write("[\"" + ks[3].Text() + "\"]"); err != nil {
+		t.Error(err)
+	}
+	want = names(ks[3])
+	check("JSON")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if k.Reload() == nil {
+		t.Error("no file")
+	}
+	check("without the file")
+}
