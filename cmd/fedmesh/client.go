@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
@@ -17,6 +18,8 @@ type clientFlags struct {
 	tries   int
 	token   string // file
 	tls     clientTLS
+
+	notes *zerolog.Logger // is told of peers that failed; nil: nobody is
 }
 
 // register adds the flags; tries is how often the command goes round the peers by default.
@@ -42,7 +45,7 @@ func (f *clientFlags) call(cmd *cobra.Command, fn func(ctx context.Context, c *a
 	if err != nil {
 		return err
 	}
-	c, err := api.NewClient(f.peers, api.ClientOptions{Passes: f.tries, UserAgent: "fedmesh/" + readBuild().Version, Token: token, TLS: config})
+	c, err := api.NewClient(f.peers, api.ClientOptions{Passes: f.tries, UserAgent: "fedmesh/" + readBuild().Version, Token: token, TLS: config, Logger: f.notes})
 	if err != nil {
 		return &usageError{err}
 	}

@@ -181,7 +181,7 @@ func (a *app) logger(format, level string) (zerolog.Logger, error) {
 	switch format {
 	case "json":
 	case "console":
-		out = zerolog.ConsoleWriter{Out: a.err, NoColor: !a.terminal, TimeFormat: time.RFC3339}
+		out = zerolog.ConsoleWriter{Out: a.err, NoColor: !a.terminal || !a.colours(), TimeFormat: time.RFC3339}
 	default:
 		return zerolog.Nop(), usagef("--log-format is %q; it must be console or json", format)
 	}

@@ -64,6 +64,10 @@ func jsonFlag(cmd *cobra.Command, p *bool) {
 	cmd.Flags().BoolVar(p, "json", false, "print JSON instead of text")
 }
 
+func (a *app) quietFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print errors only: no progress, no notes, and a result only with --json")
+}
+
 // printJSON writes v indented, with a line end.
 func (a *app) printJSON(v any) error {
 	e := json.NewEncoder(a.out)
@@ -76,6 +80,9 @@ func (a *app) printJSON(v any) error {
 func (a *app) result(asJSON bool, v any, text string) error {
 	if asJSON {
 		return a.printJSON(v)
+	}
+	if a.quiet {
+		return nil
 	}
 	_, err := io.WriteString(a.out, text)
 	return err

@@ -57,15 +57,23 @@ With --after, only a model newer than the given digest or round is pulled, and
 			if opts.Format, err = pullFormat(format, out); err != nil {
 				return err
 			}
+			client.notes = a.notes()
+			meter := meter{a: a, what: "pull"}
+			if out != "-" {
+				opts.Expect = meter.expect
+			}
+			defer meter.end()
 			var info api.ModelInfo
-			err = a.intoFile(out, func(w io.Writer) error {
+			err = a.intoFile(out, &meter, func(w io.Writer) error {
 				return client.call(cmd, func(ctx context.Context, c *api.Client) (err error) {
 					info, err = c.Pull(ctx, args[0], opts, w)
 					return err
 				})
 			})
 			if errors.Is(err, api.ErrNotModified) {
-				fmt.Fprintf(a.err, "fedmesh: nothing newer than %s in session %s\n", opts.After, args[0])
+				if !a.quiet {
+					fmt.Fprintf(a.err, "fedmesh: nothing newer than %s in session %s\n", opts.After, args[0])
+				}
 				return quietError(exitNotFound)
 			}
 			if err != nil || out == "-" {
@@ -85,6 +93,7 @@ With --after, only a model newer than the given digest or round is pulled, and
 	fs.StringVar(&opts.After, "after", "", "only a model newer than this `digest` or round")
 	fs.DurationVar(&opts.Wait, "wait", 0*time.Second, "with --after: how long to wait for a newer model")
 	jsonFlag(cmd, &asJSON)
+	a.quietFlag(cmd)
 	required(cmd, "output")
 	cmd.MarkFlagsMutuallyExclusive("round", "digest", "after")
 	return cmd
@@ -92,7 +101,7 @@ With --after, only a model newer than the given digest or round is pulled, and
 
 // intoFile lets fetch write to the named file, which appears when fetch is done, or to
 // standard output.
-func (a *app) intoFile(path string, fetch func(io.Writer) error) error {
+func (a *app) intoFile(path string, meter io.Writer, fetch func(io.Writer) error) error {
 	if path == "-" {
 		return fetch(a.out)
 	}
@@ -101,12 +110,7 @@ func (a *app) intoFile(path string, fetch func(io.Writer) error) error {
 		return err
 	}
 	defer o.discard()
-	var w io.Writer = o
-	if bar := a.bar("pull", -1); bar != nil {
-		w = io.MultiWriter(o, bar)
-		defer bar.Clear() //nolint:errcheck // a bar that stays is ugly and nothing more
-	}
-	if err := fetch(w); err != nil {
+	if err := fetch(io.MultiWriter(o, meter)); err != nil {
 		return err
 	}
 	return o.commit()

@@ -50,6 +50,7 @@ same peer or, when that has died, at the one that it was streaming to. At most
 			if opts.Metrics, err = parseMetrics(metrics); err != nil {
 				return err
 			}
+			client.notes = a.notes()
 			b, err := openBody(args[1], a.in)
 			if err != nil {
 				return err
@@ -82,6 +83,7 @@ same peer or, when that has died, at the one that it was streaming to. At most
 	fs.StringVar(&opts.ID, "id", "", "the update's `id` within session and combiner (default made of the base)")
 	fs.StringSliceVar(&metrics, "metric", nil, "a number reported with the update, `name=value`, as loss=0.3; repeatable")
 	jsonFlag(cmd, &asJSON)
+	a.quietFlag(cmd)
 	required(cmd, "combiner", "weight")
 	return cmd
 }

@@ -17,7 +17,9 @@ type app struct {
 	terminal bool // err is a terminal: progress bars are welcome
 	lookup   func(name string) (string, bool)
 
+	quiet    bool      // --quiet: only errors, and what was asked for as JSON
 	settings *settings // of the command that runs
+	progress progress
 }
 
 // run executes one command line and returns its exit code.

@@ -44,6 +44,7 @@ below that is refused.`,
 			if err := checkConfig(cfg); err != nil {
 				return err
 			}
+			client.notes = a.notes()
 			b, err := openBody(seed, a.in)
 			if err != nil {
 				return err
@@ -79,6 +80,7 @@ below that is refused.`,
 	fs.DurationVar(&settle, "settle-timeout", time.Duration(cfg.SettleTimeout), "how long to wait for the other peers' word on a round")
 	fs.DurationVar(&after, "lost-after", time.Duration(cfg.LostAfter), "an update that no peer can deliver for so long is lost")
 	jsonFlag(cmd, &asJSON)
+	a.quietFlag(cmd)
 	required(cmd, "seed")
 	return cmd
 }

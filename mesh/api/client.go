@@ -99,6 +99,7 @@ type PullOptions struct {
 	Digest string        // hex; at most one of Round and Digest
 	After  string        // digest or round: only a model newer than this; neither with Round nor Digest
 	Wait   time.Duration // how long to wait for one newer than After
+	Expect func(n int64) // told, as a transfer begins or goes on, of how many bytes the file will be, -1 when the peer does not say; nil: nobody wants to know
 }
 
 // ModelInfo is what was pulled.

@@ -168,6 +168,13 @@ func (p *pull) receive(resp *http.Response, peer string) error {
 	if err != nil {
 		return err
 	}
+	if p.o.Expect != nil {
+		n := resp.ContentLength
+		if n >= 0 && resp.StatusCode == http.StatusPartialContent {
+			n += p.info.Bytes
+		}
+		p.o.Expect(n)
+	}
 	switch had := p.info.Bytes; {
 	case had == 0:
 		p.info.Digest, p.info.Round = digest, round
