@@ -25,6 +25,8 @@ func newHealth(a *app) *cobra.Command {
 		Long: `Ask one peer, by default http://127.0.0.1:8080, whether it runs, or with --ready
 whether it takes updates. The exit code is 0 when it does and 5 when it does not.
 It needs no token. A certificate is not verified: only the status is looked at.`,
+		Example: `  fedmesh health
+  fedmesh health http://127.0.0.1:8081 --ready`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target := "http://127.0.0.1:8080"

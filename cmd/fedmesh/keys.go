@@ -44,6 +44,8 @@ func newKeysList(a *app) *cobra.Command {
 		Short: "Show which peers have which keys, by fingerprint",
 		Long: `Show which peers have which keys. Keys are named by fingerprints of 16 digits; the
 keys themselves are only in the peers' files. An asterisk marks who encrypts with one.`,
+		Example: `  fedmesh keys list
+  fedmesh keys list --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var ring api.KeyRing

@@ -186,7 +186,8 @@ func newTokenList(a *app) *cobra.Command {
 		Short: "Check a tokens file and show what is in it",
 		Long: `Check a tokens file as a peer does, and show whose tokens are in it. To take a token
 back, delete its line; the peers see that within seconds.`,
-		Args: cobra.ExactArgs(1),
+		Example: `  fedmesh token list tokens`,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {
