@@ -31,8 +31,10 @@ func CheckRequestID(s string) error {
 	if s == "" || len(s) > maxRequestID {
 		return errors.New("a request's id has 1 to 64 characters")
 	}
+	const others = "._-"
 	for _, c := range []byte(s) {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-", c) >= 0) {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !letter && (c < '0' || c > '9') && strings.IndexByte(others, c) < 0 {
 			return errors.New("a request's id is of letters, digits, '.', '_' and '-'")
 		}
 	}
