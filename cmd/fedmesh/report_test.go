@@ -49,7 +49,7 @@ func TestSessionCommands(t *testing.T) {
 	if want := "epsilon 4.57 at delta 1e-05, after 12 models with noise 1.5"; !strings.Contains(out, want) {
 		t.Errorf("%q is not in\n%s", want, out)
 	}
-	for _, want := range []string{"eta=0.5 tau=0.001", "at 6 combiners", "1      final    6        600     1a1a1a1a  loss=0.3333  a b", "2      settled  0        0       2b2b2b2b  -            a(!)         b"} {
+	for _, want := range []string{"eta=0.5 tau=0.001", "at 6 combiners", "1      final    6        600     1a1a1a1a  loss=0.3333  a b", "2      settled  0        0       2b2b2b2b  -            a(!)  b"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}

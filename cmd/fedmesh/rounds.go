@@ -23,7 +23,7 @@ func newRounds(a *app) *cobra.Command {
 		Use:   "rounds SESSION",
 		Short: "List a session's rounds, or show one",
 		Long: `List the last rounds of a session: how far each is, what is in it, the means of
-the metrics that were reported, weighted by examples, and who computed its model.
+the metrics that were reported, weighted by examples, and BY whom its model was computed.
 A peer that computed another model than the rest is marked (!). With --round, show
 one round with all its updates and who holds them.`,
 		Example: `  fedmesh rounds digits
@@ -74,7 +74,7 @@ func (a *app) oneRound(cmd *cobra.Command, client *clientFlags, session string, 
 // showRounds is a table of rounds.
 func showRounds(rounds []api.RoundInfo, limit int) string {
 	var t table
-	t.row("ROUND", "STATE", "UPDATES", "WEIGHT", "MODEL", "METRICS", "COMPUTED BY", "WAITING FOR")
+	t.row("ROUND", "STATE", "UPDATES", "WEIGHT", "MODEL", "METRICS", "BY", "WAITS FOR")
 	for _, r := range rounds {
 		t.row(number(r.Round), r.State, strconv.Itoa(len(r.Updates)), strconv.FormatInt(r.Weight, 10), short(r.Model),
 			dash(showMetrics(r.Metrics)), dash(computedBy(r)), dash(strings.Join(r.WaitingFor, " ")))
@@ -109,7 +109,7 @@ func showRound(r api.RoundInfo, limit int) string {
 	head.row("round", fmt.Sprintf("%d, %s", r.Round, r.State))
 	head.row("model", dash(r.Model))
 	head.row("inputs", dash(r.Inputs))
-	head.row("updates", fmt.Sprintf("%s of %d examples", count(len(r.Updates), "update"), r.Weight))
+	head.row("updates", fmt.Sprintf("%d, of %d examples", len(r.Updates), r.Weight))
 	head.row("metrics", dash(showMetrics(r.Metrics)))
 	head.row("computed by", dash(computedBy(r)))
 	if d := divergence(r); d != "" {

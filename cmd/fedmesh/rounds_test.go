@@ -16,9 +16,9 @@ func TestRounds(t *testing.T) {
 			Updates: []api.UpdateInfo{{Combiner: "x", ID: "r0-1", Weight: 600, Digest: two, Base: one, Copies: []string{"a", "b"}}}},
 		{Round: 2, State: api.RoundOpen},
 	}
-	want := `ROUND  STATE  UPDATES  WEIGHT  MODEL     METRICS        COMPUTED BY  WAITING FOR
-1      final  1        600     1a1a1a1a  accuracy=0.9…  a b(!)       c
-2      open   0        0       -         -              -            -
+	want := `ROUND  STATE  UPDATES  WEIGHT  MODEL     METRICS               BY      WAITS FOR
+1      final  1        600     1a1a1a1a  accuracy=0.9 loss=0…  a b(!)  c
+2      open   0        0       -         -                     -       -
 `
 	if out := sh.ok(t, "rounds", "s"); out != want {
 		t.Errorf("got\n%s\nwant\n%s", out, want)
