@@ -13,6 +13,7 @@ const $ = (id) => document.getElementById(id);
 const EVERY = 5000; // milliseconds between fetches when nothing happens: lag and disk change without an event
 const PAGE = 200; // rounds fetched at once
 const TAIL = 50; // of the newest rounds that is fetched anew each time
+const NOT_FOR_THIS = 'This token may not look at the mesh. One of the role reader or operator may.';
 const RECENT = 3; // rounds whose combiners are awaited in the next
 
 const state = {
@@ -91,7 +92,7 @@ async function refresh() {
     reached();
   } catch (err) {
     if (err instanceof api.Refused && err.status === 401) signOut('');
-    else if (err instanceof api.Refused && err.status === 403) signOut('This token may not look at the mesh.');
+    else if (err instanceof api.Refused && err.status === 403) signOut(NOT_FOR_THIS);
     else if (err instanceof api.Refused && err.status === 429) rest = EVERY; // what is shown stays; asking less is all there is to do
     else if (err instanceof api.Refused) {
       // It answers, if only that it cannot yet.
@@ -330,7 +331,7 @@ $('login-form').addEventListener('submit', async (e) => {
     await api.login($('token').value.trim());
     soon(0);
   } catch (err) {
-    setText($('login-error'), err.status === 401 || err.status === 403 ? 'The mesh does not know this token.' : `Signing in failed: ${err.message}`);
+    setText($('login-error'), { 401: 'The mesh does not know this token.', 403: NOT_FOR_THIS }[err.status] ?? `Signing in failed: ${err.message}`);
     $('token').select();
   }
 });

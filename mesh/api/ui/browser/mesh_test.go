@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,20 +30,27 @@ type mesh struct {
 	pushed  int
 }
 
-func start(t *testing.T) *mesh {
+// build returns the path of a fedmesh binary.
+func build(t *testing.T) string {
 	t.Helper()
-	chromium(t) // without it nothing need be started
+	chromium(t) // without it nothing need be built
+	if *fedmesh != "" {
+		return *fedmesh
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	defer cancel()
+	binary, err := process.Build(ctx, "../../../..", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
+func start(t *testing.T, binary string, n int, args ...string) *mesh {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
-	dir := t.TempDir()
-	binary := *fedmesh
-	if binary == "" {
-		var err error
-		if binary, err = process.Build(ctx, "../../../..", dir); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c, err := process.NewCluster(process.Options{Binary: binary, N: 3, Dir: dir, Mesh: "demo"})
+	c, err := process.NewCluster(process.Options{Binary: binary, N: n, Dir: t.TempDir(), Mesh: "demo", ExtraArgs: args})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +123,7 @@ func (m *mesh) push(round, from, to int) {
 
 // TestMesh watches a real mesh: rounds, the death of one peer, its return, and the death of the peer that is watched.
 func TestMesh(t *testing.T) {
-	m := start(t)
+	m := start(t, build(t), 3)
 	urls := m.cluster.URLs()
 	b := open(t)
 	b.look(urls[0], "light")
@@ -206,4 +216,37 @@ func TestMesh(t *testing.T) {
 	b.look(links[:len(urls[1])]+"/#/clinics", "dark")
 	b.until("b shows the same", live+` && document.querySelector("#where").textContent.startsWith("Peer b") && document.querySelectorAll(".column.final .block").length === 14`)
 	b.clean()
+}
+
+// TestTokens signs in at a real peer that asks for tokens.
+func TestTokens(t *testing.T) {
+	binary := build(t)
+	file := filepath.Join(t.TempDir(), "tokens")
+	token := func(args ...string) string {
+		out, err := exec.Command(binary, append([]string{"token", "new", "--file", file}, args...)...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	reader, combiner := token("--role", "reader", "--name", "wall"), token("--role", "combiner", "--name", "clinic")
+	m := start(t, binary, 1, "--tokens-file", file)
+	b := open(t)
+	b.look(m.cluster.URLs()[0], "light")
+	b.until("the form", `!document.querySelector("#login").hidden && document.activeElement.id === "token"`)
+	b.typed("fedmesh_nobody")
+	b.key("Enter")
+	b.until("the refusal", `document.querySelector("#login-error").textContent !== ""`)
+	b.typed(combiner)
+	b.key("Enter")
+	b.until("a combiner may not look", `document.querySelector("#login-error").textContent.includes("may not") && !document.querySelector("#login").hidden`)
+	b.typed(reader)
+	b.key("Enter")
+	b.until("the page is live", live+` && !document.querySelector("#none").hidden && document.querySelector("#who").innerText.startsWith("wall, reader")`)
+	if eval[string](b, "document.cookie") != "" {
+		t.Error("scripts can read the cookie")
+	}
+	eval[bool](b, `(() => { document.querySelector("#sign-out").click(); return true })()`)
+	b.until("signed out", `!document.querySelector("#login").hidden`)
+	b.clean("401", "403")
 }
