@@ -21,15 +21,25 @@ SEED     ?= 1
 N        ?= 2000
 FUZZTIME ?= 30s
 ARGS     ?=
+DIST     ?= $(CURDIR)/dist
+
+# What a release is built for.
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-net test-ui vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
+.PHONY: help run build release release-check test test-net test-ui vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/fedmesh
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/fedmesh ./cmd/fedmesh
+
+release: ## archives for Linux, macOS and Windows in DIST (dist), the same bytes wherever they are built
+	GO='$(GO)' .ci/release '$(VERSION)' '$(DIST)' $(PLATFORMS)
+
+release-check: ## build the last commit's release twice, in two folders, and compare (PLATFORMS=)
+	GO='$(GO)' .ci/release-check $(PLATFORMS)
 
 run: build ## train on MNIST over three peers, killing one on the way (ARGS= for its flags)
 	cd examples/mnist && $(GO) run . --fedmesh $(BIN)/fedmesh $(ARGS)
@@ -112,4 +122,4 @@ cover: ## coverage.html and the total
 	$(GO) tool cover -func=coverage.out | tail -1
 
 clean: ## remove what was built
-	rm -rf $(BIN) coverage.out coverage.html
+	rm -rf $(BIN) $(CURDIR)/dist coverage.out coverage.html
