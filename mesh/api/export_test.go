@@ -41,3 +41,9 @@ func AccountsAfter(t interface{ Fatal(args ...any) }, addresses int) int {
 	}
 	return len(l.accounts)
 }
+
+// HasRule reports whether somebody has thought of who may go to a route.
+func HasRule(method, pattern string) bool {
+	_, ok := ruleOf(method, pattern)
+	return ok
+}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fedmesh/fedmesh/mesh/access"
 	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/upload"
 )
 
 // slow is a fake whose pushes take a while once they have begun, through a buffer of their own as a peer's do.
@@ -304,6 +305,35 @@ func TestClientComesBackWhenTold(t *testing.T) {
 		}
 		if got := strings.Join(came, " "); got != "a@0s b@0s b@8s b@16s" {
 			t.Errorf("it came %s", got)
+		}
+	})
+}
+
+// TestUploadComesBackWhenTold: the pieces of an upload that is refused for now are not sent again at once.
+func TestUploadComesBackWhenTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := taking(newFake().with("s", someModel(t, 4, 1)), upload.Options{})
+		defer f.set.Close()
+		net := newMemNet()
+		srv := api.NewServer(f, api.ServerOptions{})
+		begun, refused := time.Now(), 0
+		stop := net.serve("a:80", srv.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPatch && time.Since(begun) < 20*time.Second {
+				refused++
+				w.Header().Set("Retry-After", "7")
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			srv.ServeHTTP(w, r)
+		})))
+		defer func() {
+			srv.Close()
+			stop()
+		}()
+		c := client(t, api.ClientOptions{DialContext: net.dial, ResumeFrom: 1}, "a:80")
+		_, err := c.Push(within(t, time.Minute), "s", api.PushOptions{Combiner: "c", ID: "1", Weight: 1}, api.Bytes([]byte("some bytes")))
+		if took := time.Since(begun); err != nil || refused != 3 || took < 21*time.Second || took > 25*time.Second {
+			t.Errorf("%v, refused %d times, after %v", err, refused, took)
 		}
 	})
 }
