@@ -199,7 +199,7 @@ type meeting struct {
 // before anybody comes to the next.
 func (m *meeting) wait(ctx context.Context, step int) {
 	m.mu.Lock()
-	if m.step != step {
+	if m.all == nil || m.step != step {
 		m.step, m.come, m.all = step, 0, make(chan struct{})
 	}
 	all := m.all

@@ -210,7 +210,7 @@ func (s *session) take(ctx context.Context, client *api.Client, o api.PullOption
 	if err != nil {
 		return info, nil, err
 	}
-	const keep = 3
+	const keep = 1 // who still trains from an older one holds it
 	digest := info.Digest.String()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -153,7 +153,7 @@ func (m *many) run(ctx context.Context, show command.Show) error {
 		return err
 	}
 	rounds := m.result.Rounds
-	alone, err := m.part(func() error { return await(m.measured, warmUp+rounds, "alone") })
+	alone, err := m.part(func() error { return await(m.measured, warmUp+1+rounds, "alone") })
 	if err != nil {
 		return err
 	}
