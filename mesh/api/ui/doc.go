@@ -4,12 +4,14 @@
 // It is static. The page is assets/index.html, ES modules and a style sheet, embedded as they are: there is no build step, no framework,
 // and nothing is loaded from anywhere else. The modules read the peer's JSON API and listen to its /v1/events:
 //
-//	app.js      what is shown: the state, what is fetched when, the verdict, the connection, signing in
-//	mesh.js     the peers and the sessions
+//	app.js      what is shown: the state, what is fetched when, signing in
+//	api.js      the peer's API and its stream of events
+//	link.js     what is said of the connection
+//	mesh.js     the verdict, the peers and the sessions
 //	round.js    the open round as it fills up, and one round in full
 //	chain.js    the rounds, a column each; one on which all agree is one block
 //	plots.js    metrics over rounds, drawn by uPlot (assets/uplot, see VENDORED.md there)
-//	events.js   the stream of events, and their list
+//	events.js   the list of events
 //	dom.js      making elements, words for numbers
 //
 // # Rules for its code

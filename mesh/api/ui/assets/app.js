@@ -2,9 +2,10 @@
 
 import * as api from './api.js';
 import * as chain from './chain.js';
-import { el, fill, icon, name, setText, since } from './dom.js';
+import { fill, name, setText } from './dom.js';
 import { Log } from './events.js';
-import { dashboard, drawPeers, drawSessions, drawVerdict } from './mesh.js';
+import { drawLost, link } from './link.js';
+import { drawPeers, drawSessions, drawVerdict } from './mesh.js';
 import { drawPlots } from './plots.js';
 import { drawOpen, drawRound, drawSession, tick } from './round.js';
 
@@ -14,6 +15,7 @@ const EVERY = 5000; // milliseconds between fetches when nothing happens: lag an
 const PAGE = 200; // rounds fetched at once
 const TAIL = 50; // of the newest rounds that is fetched anew each time
 const NOT_FOR_THIS = 'This token may not look at the mesh. One of the role reader or operator may.';
+const UNSEEN = 60000; // milliseconds that a hidden page goes on listening
 const RECENT = 3; // rounds whose combiners are awaited in the next
 
 const state = {
@@ -252,45 +254,29 @@ function listen() {
       draw();
     },
     open: () => {
-      link('live', 'live');
-      state.lostAt = 0;
-      drawLost();
+      linked();
       soon(0);
     },
     lost: unreachable,
   });
 }
 
-function link(kind, text) {
-  $('link').dataset.state = kind;
-  setText($('link-state'), text);
+function reached() {
+  if (!stream) link('', 'connecting');
+  else if (state.lostAt && stream.source?.readyState === EventSource.OPEN) linked(); // a fetch had failed, the stream never did
 }
 
-function reached() {
-  // The stream says when all is well again; fetches alone do not.
-  if (!stream) link('', 'connecting');
+function linked() {
+  link('live', 'live');
+  state.lostAt = 0;
+  drawLost(state);
 }
 
 function unreachable() {
   state.lostAt ||= Date.now();
   link('lost', 'connection lost');
-  drawLost();
+  drawLost(state);
   soon(1000);
-}
-
-function drawLost() {
-  const box = $('lost');
-  box.hidden = !state.lostAt || state.signedOut;
-  if (box.hidden) return;
-  const others = (state.mesh?.peers ?? []).filter((p) => p.name !== state.mesh.self && p.state === 'alive' && dashboard(p));
-  fill(box, JSON.stringify([others.map((p) => p.api), location.hash]), () => [
-    icon('warn', 'big'),
-    el('div', {}, el('p', { class: 'verdict-title' }, name(state.mesh?.self ?? 'This peer'), ' does not answer'),
-      el('p', {}, 'For ', el('span', { id: 'lost-since' }), ' now. What is below is from before; it is tried again all the time.'),
-      others.length > 0 && el('p', {}, 'The others are at ', others.slice(0, 12).map((p, i) => [i > 0 && ', ', el('a', { href: dashboard(p) }, name(p.name))]), '.')),
-  ]);
-  const at = $('lost-since');
-  if (at) setText(at, since(Date.now() - state.lostAt));
 }
 
 // Signing in.
@@ -304,7 +290,7 @@ function signOut(why) {
   state.lostAt = 0;
   $('who').hidden = true;
   link('', 'not signed in');
-  drawLost();
+  drawLost(state);
   drawAll();
   $('token').focus();
 }
@@ -387,10 +373,19 @@ $('event-text').addEventListener('input', (e) => {
 });
 addEventListener('hashchange', sync);
 addEventListener('resize', draw);
-document.addEventListener('visibilitychange', () => !document.hidden && soon(0));
+// Browsers open few connections to one peer, for all tabs together: one that nobody looks at gives its own back after a while.
+let unseen;
+document.addEventListener('visibilitychange', () => {
+  clearTimeout(unseen);
+  if (document.hidden) unseen = setTimeout(() => stream?.close(), UNSEEN);
+  else {
+    if (stream && !stream.source) stream.connect();
+    soon(0);
+  }
+});
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
 setInterval(() => {
   tick();
-  drawLost();
+  drawLost(state);
 }, 1000);
 refresh();

@@ -1,6 +1,6 @@
 // Events as they happen: what one update or one round brings from several peers is one line.
 
-import { el, keep, name, names, number, setText, short, visible } from './dom.js';
+import { count, el, keep, name, names, number, setText, short, visible } from './dom.js';
 
 const $ = (id) => document.getElementById(id);
 
@@ -10,12 +10,17 @@ const MERGE = 40; // how far back a line is looked for that an event belongs to
 
 export class Log {
   constructor() {
+    this.lineCount = 0;
     this.lines = []; // newest first: {key, ids, time, type, session, sign, peers, event, n}
     this.seen = 0;
+    this.seq = 0; // of the last event; a peer counts them from its start on
     this.filter = { type: 'all', text: '', here: false };
   }
 
   add(e) {
+    const missed = this.seq > 0 && e.seq > this.seq + 1 ? e.seq - this.seq - 1 : 0;
+    this.seq = e.seq;
+    if (missed > 0) this.push(`missed ${this.seen}`, { type: 'missed', time: e.time, count: missed });
     const key = [e.type, e.session ?? '', e.round ?? '', e.combiner ?? '', e.id ?? '', e.state ?? '', e.type === 'peer' || e.type === 'warning' ? `${this.seen}` : e.digest ?? ''].join('\n');
     this.seen++;
     const merges = (e.type === 'round' || e.type === 'update') && e.peer;
@@ -24,7 +29,11 @@ export class Log {
       if (!line.peers.includes(e.peer)) line.peers.push(e.peer);
       return;
     }
-    this.lines.unshift({ key, n: this.seen, time: new Date(e.time), peers: e.peer ? [e.peer] : [], event: e });
+    this.push(key, e);
+  }
+
+  push(key, e) {
+    this.lines.unshift({ key, n: ++this.lineCount, time: new Date(e.time), peers: e.peer ? [e.peer] : [], event: e });
     this.lines.length = Math.min(this.lines.length, KEEP);
   }
 
@@ -53,7 +62,7 @@ function row(l) {
     el('td', { class: 'what' }, sentence(l)));
 }
 
-const kinds = { session: ['session', 'k-session'], update: ['update', 'k-update'], round: ['round', 'k-round'], model: ['model', 'k-round'], peer: ['peer', 'k-peer'], warning: ['warning', 'k-warn'] };
+const kinds = { session: ['session', 'k-session'], update: ['update', 'k-update'], round: ['round', 'k-round'], model: ['model', 'k-round'], peer: ['peer', 'k-peer'], warning: ['warning', 'k-warn'], missed: ['missed', ''] };
 
 const plain = (l) => sentence(l).flat(Infinity).map((x) => (typeof x === 'string' ? x : x?.textContent ?? '')).join('');
 
@@ -73,6 +82,7 @@ function sentence({ event: e, peers: who }) {
     default:
   }
   if (e.type === 'model') return ['This peer serves the model of round ', number(e.round ?? 0), of, ': ', digest];
+  if (e.type === 'missed') return [`${count(e.count, 'event')} happened while this page was not listening`];
   if (e.type === 'session') return ['Session ', name(e.session), ` is ${visible(e.state)}`];
   if (e.type === 'peer') return ['Peer ', name(e.peer), e.state === 'joined' || e.state === 'left' ? ` ${e.state}` : ` is ${e.state === 'forgetting' ? 'being forgotten' : visible(e.state)}`];
   if (e.type === 'warning') return [e.session ? name(e.session) : '', e.session ? ': ' : '', visible(e.detail ?? '')];

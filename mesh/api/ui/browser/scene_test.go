@@ -26,6 +26,7 @@ type scene struct {
 	streams  map[chan api.Event]bool
 	seq      uint64
 	asked    map[string]int // requests by path
+	broken   bool           // answers are cut off, streams are not
 }
 
 func stage(t *testing.T, s *scene) *scene {
@@ -42,6 +43,9 @@ func stage(t *testing.T, s *scene) *scene {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.asked[r.URL.Path]++
+			if s.broken {
+				panic(http.ErrAbortHandler)
+			}
 			if !s.allowed(w, r) {
 				return
 			}

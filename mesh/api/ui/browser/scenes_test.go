@@ -63,6 +63,8 @@ func TestAllIsWell(t *testing.T) {
 	if n := eval[int](b, `document.querySelectorAll("#events tr").length`); n != 4 {
 		t.Errorf("%d lines of events, want 4", n)
 	}
+	s.change(func() { s.seq += 7 }, api.Event{Type: api.EventPeer, Peer: "c", State: "alive"})
+	b.until("what was missed", `document.querySelector("#events").innerText.includes("7 events happened while this page was not listening")`)
 	eval[bool](b, `(() => { const k = document.querySelector("#event-kind"); k.value = "update"; k.dispatchEvent(new Event("change")); return true })()`)
 	b.until("updates alone", `document.querySelectorAll("#events tr").length === 1`)
 	eval[bool](b, `(() => { const k = document.querySelector("#event-kind"); k.value = "all"; k.dispatchEvent(new Event("change")); return true })()`)
@@ -381,4 +383,17 @@ func TestTimeGoesOn(t *testing.T) {
 	was := b.text("#open-since")
 	b.until("it goes on", fmt.Sprintf(`document.querySelector("#open-since").textContent !== %q`, was))
 	b.clean()
+}
+
+// TestAnswersCutOff has fetches fail while the stream of events goes on.
+func TestAnswersCutOff(t *testing.T) {
+	s := well(t)
+	b := open(t)
+	b.look(s.url, "light")
+	b.until("the page is live", live+` && document.querySelectorAll(".column.final").length === 23`)
+	s.change(func() { s.broken = true }, api.Event{Type: api.EventPeer, Peer: "c", State: "alive"})
+	b.until("the loss is told", `!document.querySelector("#lost").hidden && document.title.startsWith("?")`)
+	s.change(func() { s.broken = false })
+	b.until("all is well again", live+` && document.querySelector("#lost").hidden && !document.querySelector("#verdict").hidden && document.title.startsWith("✓")`)
+	b.clean("net::ERR_")
 }
