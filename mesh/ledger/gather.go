@@ -89,6 +89,18 @@ func (s *Session) gatherOpen() *gathered {
 	return s.pending
 }
 
+// returned reports whether the open round would count an update that an earlier one lost.
+func (s *Session) returned() bool {
+	g := s.gatherOpen()
+	return slices.ContainsFunc(s.rounds[len(s.rounds)-1].waiting, func(p pending) bool {
+		if p.lost == 0 {
+			return false
+		}
+		_, chosen := slices.BinarySearchFunc(g.chosen, p.update.Key(), func(u *UpdateHeld, k Key) int { return u.Key().Compare(k) })
+		return chosen
+	})
+}
+
 // extendPending brings what is pending up to date with an update that was just admitted, or forgets it where that is not simple: the open
 // round's content is asked for after each entry, and has thousands of updates.
 func (s *Session) extendPending(u *UpdateHeld) {

@@ -223,7 +223,7 @@ func (r *Replica) due(s *Session, ls *local, now Time, ready *Ready) bool {
 	}
 	if combiners >= int(max(c.MinCombiners, 1)) {
 		at := ls.openedAt + c.RoundTimeout
-		if now >= at {
+		if now >= at || s.returned() {
 			return true
 		}
 		ready.wake(at)
