@@ -39,6 +39,12 @@
 // Where several rounds have to be computed in a row, as after a partition, one peer goes ahead and fetches for the next rounds while it
 // computes; the others take the last of its models (turns.go, lookahead.go).
 //
+// # Encryption
+//
+// With Config.Keyring gossip is encrypted, with Config.TLS what peers ask of each other goes over TLS, and PeerHandler lets only peers in. All
+// peers of a mesh do alike; those that do not are ignored, and the log says so. ChangeKeys has all of them change their keys: orders travel
+// sealed with the primary key (keys.go). Over TLS models are not sent by the kernel alone (sendfile).
+//
 // # Noise
 //
 // Sessions with differential privacy draw their noise from Config.Secret, which all peers of a mesh share; peers with different ones do
