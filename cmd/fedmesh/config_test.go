@@ -70,7 +70,7 @@ func TestFlagOverEnvironmentOverFileOverDefault(t *testing.T) {
 
 func TestFaultsOfAFile(t *testing.T) {
 	for _, c := range []struct{ file, says string }{
-		{"nmae: x", `:1: there is no key "nmae"; did you mean name?`},
+		{"nam: x", `:1: there is no key "nam"; did you mean name?`},
 		{"\nkeep_models: 1", `:2: there is no key "keep_models"; did you mean keep-models?`},
 		{"zzzzzz: 1", `:1: there is no key "zzzzzz"`},
 		{"name: a\nname: b", ":2: name is set twice, first in line 1"},

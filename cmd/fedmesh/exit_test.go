@@ -79,7 +79,7 @@ func TestUnreachable(t *testing.T) {
 	checkError(t, run("--peers", "http://127.0.0.1:1"), exitUnavailable, "refused", "nothing listens there")
 	checkError(t, run("--peers", "http://"+silent, "--timeout", "50ms"), exitTimeout, "gave up after 50ms", "--timeout")
 
-	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) })
+	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
 	secure := httptest.NewUnstartedServer(hello)
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	secure.StartTLS()

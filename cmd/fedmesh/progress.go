@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -69,6 +70,9 @@ func (a *app) notes() *zerolog.Logger {
 	return &log
 }
 
+// requestLine is how net/http begins its errors; which peer it was has been said.
+var requestLine = regexp.MustCompile(`^[A-Z][a-z]+ "[^"]*": `)
+
 // noteWriter makes notes for people of a client's log lines.
 type noteWriter struct{ a *app }
 
@@ -88,7 +92,7 @@ func (w noteWriter) Write(b []byte) (int, error) {
 		text = l.Peer + ": " + text
 	}
 	if l.Error != "" {
-		text += ": " + l.Error
+		text += ": " + requestLine.ReplaceAllString(l.Error, "")
 	}
 	if l.Offset != nil {
 		text += fmt.Sprintf(" from %s, %s are sent again", size(*l.Offset), size(l.Again))

@@ -43,7 +43,11 @@ func TestProgressOfAnUploadThatGoesOn(t *testing.T) {
 	if want := "fedmesh: http://b:1: an upload goes on from 500.0 KB, 500.0 KB are sent again\n"; !strings.HasSuffix(err.String(), want) {
 		t.Errorf("no note: %q", err.String())
 	}
-	if _, e := r.(io.Seeker).Seek(500_000, io.SeekStart); e != nil {
+	s, ok := r.(io.Seeker)
+	if !ok {
+		t.Fatal("a file cannot be sought in any more")
+	}
+	if _, e := s.Seek(500_000, io.SeekStart); e != nil {
 		t.Fatal(e)
 	}
 	if !strings.Contains(err.String(), "push, on from 500.0 KB") {

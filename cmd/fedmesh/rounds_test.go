@@ -11,9 +11,11 @@ func TestRounds(t *testing.T) {
 	p, sh := serve(t)
 	one, two := strings.Repeat("1a", 32), strings.Repeat("2b", 32)
 	p.rounds = []api.RoundInfo{
-		{Round: 1, State: api.RoundFinal, Model: one, Weight: 600, Metrics: map[string]float64{"loss": 1. / 3, "accuracy": 0.9},
+		{
+			Round: 1, State: api.RoundFinal, Model: one, Weight: 600, Metrics: map[string]float64{"loss": 1. / 3, "accuracy": 0.9},
 			Computed: map[string]string{"a": one, "b": two}, WaitingFor: []string{"c"}, Lost: []api.UpdateRef{{Combiner: "z", ID: "r0"}},
-			Updates: []api.UpdateInfo{{Combiner: "x", ID: "r0-1", Weight: 600, Digest: two, Base: one, Copies: []string{"a", "b"}}}},
+			Updates: []api.UpdateInfo{{Combiner: "x", ID: "r0-1", Weight: 600, Digest: two, Base: one, Copies: []string{"a", "b"}}},
+		},
 		{Round: 2, State: api.RoundOpen},
 	}
 	want := `ROUND  STATE  UPDATES  WEIGHT  MODEL     METRICS               BY      WAITS FOR
