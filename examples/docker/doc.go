@@ -1,0 +1,2 @@
+// Package docker holds the Dockerfile and the compose file against the rules of those who read them. It has tests only.
+package docker
