@@ -25,7 +25,7 @@ func (r *Report) picture(claim string) []byte {
 func (s *Sessions) draw(train float64) []byte {
 	names := []string{"alone", "among", "others"}
 	p := svg.New("What a round takes, training left out",
-		fmt.Sprintf("a session alone, then among %d; training takes %s", s.Sessions, figures.Seconds(train)), 300, 64, names...)
+		fmt.Sprintf("one session alone, the same among %d, and all other small ones then; training takes %s", s.Sessions, figures.Seconds(train)), 300, 64, names...)
 	all := [][]float64{times(s.Alone.Laps, Lap.Mesh), times(s.Among.Laps, Lap.Mesh), times(s.Others.Laps, Lap.Mesh)}
 	xs, ys := svg.Scale{Low: 0.01, High: 0.1, Log: true, Size: svg.Wide}, svg.Scale{Low: 0.1, High: 1, Log: true, Size: p.Height}
 	for _, l := range all {
@@ -38,7 +38,6 @@ func (s *Sessions) draw(train float64) []byte {
 	}
 	p.Up(ys, "share of rounds that took longer", func(y float64) string { return plain(100*y) + "%" })
 	p.Along(xs, "from the end of a combiner's training until it has the next model", figures.Seconds)
-	about := []string{"the session alone", "the same among all", "all other small ones"}
 	for i, l := range all {
 		if len(l) == 0 {
 			continue
@@ -53,8 +52,7 @@ func (s *Sessions) draw(train float64) []byte {
 			}
 		}
 		p.Line(names[i], points)
-		p.Key(i, names[i], about[i])
-		p.Text("dim", svg.KeyLeft+30, float64(svg.Top+12+44*i+34), "p50 "+figures.Seconds(figures.Quantile(l, 0.5)))
+		p.Key(i, names[i], "p50 "+figures.Seconds(figures.Quantile(l, 0.5)))
 	}
 	return p.Done()
 }
@@ -70,13 +68,13 @@ func (c *Crowd) draw() []byte {
 		{"many", fmt.Sprintf("%d combiners", c.Many.Combiners), c.Many.Samples},
 	}
 	if o := c.Overload; o != nil {
-		lines = append(lines, line{"overload", fmt.Sprintf("%d × %s to one", o.Pushes, figures.Size(4*float64(o.Params))), o.Samples})
+		lines = append(lines, line{"overload", fmt.Sprintf("%d × %s", o.Pushes, figures.Size(4*float64(o.Params))), o.Samples})
 	}
 	var names []string
 	for _, l := range lines {
 		names = append(names, l.name)
 	}
-	p := svg.New("Memory of peers", fmt.Sprintf("resident, of the peer that has most of %d; models of %s", crowdPeers, figures.Size(4*float64(c.Params))), 300, 64, names...)
+	p := svg.New("Memory of peers", fmt.Sprintf("resident, of the peer that has most of %d; models of %s, in the overload larger ones to one peer", crowdPeers, figures.Size(4*float64(c.Params))), 300, 64, names...)
 	xs, ys := svg.Scale{High: 1, Size: svg.Wide}, svg.Scale{High: 1, Size: p.Height}
 	for _, l := range lines {
 		for _, x := range l.samples {

@@ -52,7 +52,7 @@ func TestLimits(t *testing.T) {
 	}{
 		"nothing":          {spoil: func(*Report) {}},
 		"slow among":       {spoil: func(r *Report) { r.Sessions.Among.Laps = []Lap{{Trained: 2, Got: 9}} }, say: "2 times"},
-		"slow mesh":        {spoil: func(r *Report) { r.Sessions.Among.Laps = []Lap{{Trained: 2, Got: 2.09}} }, say: "without training"},
+		"slow others":      {spoil: func(r *Report) { r.Sessions.Others.Laps = []Lap{{Trained: 2, Got: 9}} }, say: "all other small sessions"},
 		"nobody measured":  {spoil: func(r *Report) { r.Sessions.Others.Laps = nil }, say: "NaN times"},
 		"bad push taken":   {spoil: func(r *Report) { r.Sessions.BadAnswers = []string{"taken"} }, say: "bad pushes", fails: true},
 		"no bad push":      {spoil: func(r *Report) { r.Sessions.BadPushes = nil }, say: "bad pushes"},
@@ -92,7 +92,7 @@ func TestTables(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, want := range map[string][]string{
-			claimSessions:  {"40 ms / 50 ms / 50 ms (3)", "60 ms / 70 ms / 70 ms (2)", "0.50", "no model 9", "before: 0.50"},
+			claimSessions:  {"40 ms / 50 ms / 50 ms (3)", "60 ms / 70 ms / 70 ms (2)", "is 1.6 times", "0.50", "no model 9", "before: 0.50"},
 			claimCombiners: {"3, at once", "200 MB", "503 7", "told to take 32", "before: 0.60"},
 			claimPeers:     {"1.35 kB / 1.8 kB", "at the 23 others", "before: 0.70"},
 		}[claim] {

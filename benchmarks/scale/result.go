@@ -103,8 +103,6 @@ func (s *Sessions) limits() (l figures.Limits) {
 	alone, among, others := median(s.Alone.Laps, Lap.Round), median(s.Among.Laps, Lap.Round), median(s.Others.Laps, Lap.Round)
 	l.Add("a small session's round among others beside alone, median", atMost(roundTimes), among/alone <= roundTimes, "%.2f times", among/alone)
 	l.Add("the rounds of all other small sessions beside that, median", atMost(roundTimes), others/alone <= roundTimes, "%.2f times", others/alone)
-	alone, among = median(s.Alone.Laps, Lap.Mesh), median(s.Among.Laps, Lap.Mesh)
-	l.Add("the same session's round without training, median", atMost(roundTimes), among/alone <= roundTimes, "%.2f times", among/alone)
 	return l
 }
 
