@@ -216,19 +216,19 @@ func TestNoKeys(t *testing.T) {
 		if _, err := c.change("a", api.KeyInstall, gossip.NewKey().Text()); !api.TypeNotEncrypted.Is(err) {
 			t.Error(err)
 		}
-		status, body := c.raw(t, http.MethodGet, "keys", nil)
+		status, body := c.rawKeys(t, http.MethodGet, nil)
 		if status != http.StatusConflict || !strings.Contains(body, "not-encrypted") {
 			t.Error(status, body)
 		}
 	})
 }
 
-// raw asks peer a on the peer plane.
-func (c *cluster) raw(t *testing.T, method, path string, body []byte) (int, string) {
+// rawKeys asks peer a on the peer plane.
+func (c *cluster) rawKeys(t *testing.T, method string, body []byte) (int, string) {
 	t.Helper()
 	transport := &http.Transport{DialContext: c.dialer("client")}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequest(method, "http://a:80/v1/peer/"+path, bytes.NewReader(body))
+	req, err := http.NewRequest(method, "http://a:80/v1/peer/keys", bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestKeyOrders(t *testing.T) {
 			logs[p.Name] = id
 		}
 		ask := func() []byte {
-			status, body := c.raw(t, http.MethodGet, "keys", nil)
+			status, body := c.rawKeys(t, http.MethodGet, nil)
 			var a struct {
 				Keys      []string
 				Challenge []byte
@@ -294,17 +294,17 @@ func TestKeyOrders(t *testing.T) {
 			"nothing": nil, "noise": bytes.Repeat([]byte("x"), 100), "another key": order(gossip.NewKey(), "a", ask()), "for b": order(own, "b", ask()),
 			"no challenge": order(own, "a", make([]byte, 16)), "too late": order(own, "a", late), "altered": altered, "too long": make([]byte, 5000),
 		} {
-			if status, body := c.raw(t, http.MethodPost, "keys", b); status/100 != 4 || has() {
+			if status, body := c.rawKeys(t, http.MethodPost, b); status/100 != 4 || has() {
 				t.Errorf("%s: %d %s", name, status, body)
 			}
 		}
-		if status, body := c.raw(t, http.MethodPost, "keys", good); status != http.StatusNoContent || !has() {
+		if status, body := c.rawKeys(t, http.MethodPost, good); status != http.StatusNoContent || !has() {
 			t.Errorf("a good one: %d %s", status, body)
 		}
 		if _, err := c.change("a", api.KeyRemove, extra.Fingerprint()); err != nil || has() {
 			t.Error(err)
 		}
-		if status, body := c.raw(t, http.MethodPost, "keys", good); status != http.StatusForbidden || !strings.Contains(body, "given before") || has() {
+		if status, body := c.rawKeys(t, http.MethodPost, good); status != http.StatusForbidden || !strings.Contains(body, "given before") || has() {
 			t.Errorf("again: %d %s", status, body)
 		}
 	})

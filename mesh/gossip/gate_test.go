@@ -23,6 +23,16 @@ type tap struct {
 	streams []*bytes.Buffer
 }
 
+// on puts the tap into a member's configuration.
+func (t *tap) on(tb testing.TB, c *gossip.Config) {
+	tb.Helper()
+	inner, ok := c.Transport.(memberlist.NodeAwareTransport)
+	if !ok {
+		tb.Fatal("not a transport to tap")
+	}
+	t.NodeAwareTransport, c.Transport = inner, t
+}
+
 func (t *tap) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
 	t.mu.Lock()
 	t.packets = append(t.packets, bytes.Clone(b))
@@ -88,8 +98,7 @@ func TestEncrypted(t *testing.T) {
 			c.Fanout = 2 // the gossip's queue carries messages too
 			if c.Name == "b" {
 				c.Keyring = ring(t, ks[1], ks[0])
-				wire.NodeAwareTransport = c.Transport.(memberlist.NodeAwareTransport)
-				c.Transport = wire
+				wire.on(t, c)
 			}
 		})
 		short, long := strings.Repeat("0123456789", 120), strings.Repeat("abcdefghij", 30<<10)
@@ -136,8 +145,7 @@ func TestReplayed(t *testing.T) {
 		with := func(c *gossip.Config) {
 			c.Keyring = ring(t, keys(1)...)
 			if c.Name == "b" {
-				wire.NodeAwareTransport = c.Transport.(memberlist.NodeAwareTransport)
-				c.Transport = wire
+				wire.on(t, c)
 			} else {
 				c.Logger = zerolog.New(&log)
 			}
