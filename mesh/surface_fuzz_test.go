@@ -39,6 +39,9 @@ func (a *alarm) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// surfacePatience is how long an answer may take; the fuzzer ends a process without a word after 10 s.
+const surfacePatience = 8 * time.Second
+
 // surfaceMesh is what peers of the fuzzer's mesh call it.
 const surfaceMesh = "fuzz/1"
 
@@ -49,7 +52,7 @@ type surface struct {
 	tokens map[byte]string
 	known  []string // words and what they stand for
 	words  *strings.Replacer
-	most   int // goroutines of a peer at rest, and some
+	most   int // goroutines of a peer at rest, with as many uploads as it takes
 	ran    int
 }
 
@@ -144,7 +147,7 @@ func newSurface(f *testing.F) *surface {
 		f.Fatalf("the peer plane cannot be reached: %s", resp.Status)
 	}
 	s.known = []string{"{key}", info.Key, "{digest}", info.Model, "{none}", model.Digest{1}.String()}
-	s.most = runtime.NumGoroutine() + 100
+	s.most = runtime.NumGoroutine() + 700 // an upload that waits for more has two
 	return s
 }
 
@@ -236,7 +239,7 @@ func (s *surface) request(t *testing.T, method, path, header string, body []byte
 	}
 	defer conn.Close()
 	_ = conn.(*net.TCPConn).SetLinger(0) // or all ports are soon taken by connections of before
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(surfacePatience))
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\nFedmesh-Mesh: "+surfaceMesh+"\r\n", method, path)
 	if token, ok := s.tokens[as]; ok {
@@ -248,7 +251,7 @@ func (s *surface) request(t *testing.T, method, path, header string, body []byte
 	}
 	b.WriteString("\r\n")
 	b.Write(body)
-	if _, err := conn.Write(b.Bytes()); err != nil {
+	if _, err := conn.Write(b.Bytes()); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return // it refused before all was sent
 	}
 	_ = conn.(*net.TCPConn).CloseWrite()
@@ -276,7 +279,7 @@ func (s *surface) request(t *testing.T, method, path, header string, body []byte
 func (s *surface) atRest(t *testing.T) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > s.most; <-tick.C {
+	for end := time.Now().Add(surfacePatience); runtime.NumGoroutine() > s.most; <-tick.C {
 		if time.Now().After(end) {
 			stacks := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines are left:\n%s", runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
