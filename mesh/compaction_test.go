@@ -30,7 +30,7 @@ func (c *cluster) snapshots(name string) int {
 
 // essence is what compaction leaves of a round.
 func essence(r api.RoundInfo) string {
-	r.Computed, r.Lost, r.Compacted = nil, nil, false
+	r.Computed, r.Lost, r.Sealed, r.Took, r.Versions, r.Compacted = nil, nil, nil, nil, 0, false
 	r.Updates = slices.Clone(r.Updates)
 	for i := range r.Updates {
 		r.Updates[i].Copies = nil

@@ -36,7 +36,7 @@ type metrics struct {
 var phaseBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800}
 
 // planes are what peers ask of each other, by the first part of the path; all else is "other".
-var planes = []string{"entries", "snapshot", "updates", "uploads", "sessions", "blobs", "sums", "other"}
+var planes = []string{"entries", "snapshot", "updates", "uploads", "sessions", "blobs", "sums", "keys", "other"}
 
 // plane returns what a request between peers is about.
 func plane(path string) string {

@@ -16,9 +16,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/rs/zerolog"
 
 	"github.com/fedmesh/fedmesh/mesh"
 	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/certs"
+	"github.com/fedmesh/fedmesh/mesh/certs/certtest"
 	"github.com/fedmesh/fedmesh/mesh/gossip"
 )
 
@@ -51,6 +54,7 @@ func TestMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer undo()
+		registerCerts(t, c.nodes["a"].registry)
 		info := c.open("a", "s", file(0), func(s *api.SessionConfig) { s.TargetCombiners = 2; s.Copies = 3 })
 		for round := range 3 {
 			base := c.session("a", "s").Model
@@ -128,6 +132,28 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("the last seal was at %v, it is %v", at, time.Now().Unix())
 		}
 	})
+}
+
+// registerCerts adds the metrics of a peer with TLS.
+func registerCerts(t *testing.T, registry *prometheus.Registry) {
+	t.Helper()
+	ca, err := certtest.NewCA("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ca.Issue(certtest.Cert{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := pair.Write(t.TempDir(), "peer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := certs.Open(files, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry.MustRegister(store.Metrics()...)
 }
 
 // value is metric, but fails where there is none.

@@ -72,7 +72,7 @@ func Open(f Files, log zerolog.Logger) (*Store, error) {
 		s.reloads.WithLabelValues(result)
 	}
 	s.expires = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: "fedmesh", Subsystem: "tls", Name: "certificate_not_after_seconds", Help: "When this peer's certificate expires, in seconds since 1970; 0 without one.",
+		Namespace: "fedmesh", Subsystem: "tls", Name: "certificate_not_after_timestamp_seconds", Help: "When this peer's certificate expires; 0 without one.",
 	}, func() float64 {
 		if p := s.now.Load().pair; p != nil {
 			return float64(p.Leaf.NotAfter.Unix())
