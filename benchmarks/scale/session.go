@@ -101,7 +101,7 @@ func (s *session) run(ctx context.Context, stop <-chan struct{}) {
 	var g errgroup.Group
 	for i := range s.combiners {
 		g.Go(func() error {
-			if err := s.combine(ctx, i, stop); err != nil && !(s.mayClose && api.TypeSessionClosed.Is(err)) {
+			if err := s.combine(ctx, i, stop); err != nil && (!s.mayClose || !api.TypeSessionClosed.Is(err)) {
 				s.mu.Lock()
 				defer s.mu.Unlock()
 				s.errs = append(s.errs, fmt.Errorf("%s: %s: %w", s.name, verify.Name(i), err))
