@@ -233,12 +233,16 @@ func (s *surface) beginUpload(t *testing.T) {
 
 // request makes a request and reads the beginning of the answer.
 func (s *surface) request(t *testing.T, method, path, header string, body []byte, as byte, length bool) {
-	conn, err := net.Dial("tcp", s.addr)
+	addr, err := net.ResolveTCPAddr("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.DialTCP("tcp", nil, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.(*net.TCPConn).SetLinger(0) // or all ports are soon taken by connections of before
+	_ = conn.SetLinger(0) // or all ports are soon taken by connections of before
 	_ = conn.SetDeadline(time.Now().Add(surfacePatience))
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\nFedmesh-Mesh: "+surfaceMesh+"\r\n", method, path)
@@ -254,7 +258,7 @@ func (s *surface) request(t *testing.T, method, path, header string, body []byte
 	if _, err := conn.Write(b.Bytes()); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return // it refused before all was sent
 	}
-	_ = conn.(*net.TCPConn).CloseWrite()
+	_ = conn.CloseWrite()
 	from := bufio.NewReader(conn)
 	for {
 		resp, err := http.ReadResponse(from, &http.Request{Method: method})

@@ -256,7 +256,11 @@ func TestPeerPlane(t *testing.T) {
 		}
 	}
 	// A certificate of others is no certificate: the handshake fails.
-	tr := tls2.Client().Transport.(*http.Transport).Clone()
+	tr, ok := tls2.Client().Transport.(*http.Transport)
+	if !ok {
+		t.Fatal("another transport")
+	}
+	tr = tr.Clone()
 	tr.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &foreign, nil }
 	if resp, err := (&http.Client{Transport: tr}).Get(byCert); err == nil {
 		_ = resp.Body.Close()
