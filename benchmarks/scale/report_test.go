@@ -62,7 +62,7 @@ func TestLimits(t *testing.T) {
 		"not computed":     {spoil: func(r *Report) { r.Peers.Verdict.Means = 1 }, say: "exact mean"},
 		"much memory":      {spoil: func(r *Report) { r.Crowd.Many.Rounds[2].Resident = 401e6 }, say: "resident memory"},
 		"memory unknown":   {spoil: func(r *Report) { r.Crowd.Overload.Resident = 0 }, say: "resident memory"},
-		"memory grows":     {spoil: func(r *Report) { r.Crowd.Many.Rounds[1].Resident = 70e6 }, say: "growth"},
+		"memory grows":     {spoil: func(r *Report) { r.Crowd.Many.Rounds[1].Resident = 63e6 }, say: "second half"},
 		"no Retry-After":   {spoil: func(r *Report) { r.Crowd.Overload.NoRetry = 2 }, say: "Retry-After"},
 		"broken off":       {spoil: func(r *Report) { r.Crowd.Overload.Broken = 2 }, say: "another end"},
 		"nothing refused":  {spoil: func(r *Report) { r.Crowd.Overload.Answers = nil }, say: "refusals"},

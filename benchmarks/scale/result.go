@@ -13,7 +13,7 @@ import (
 const (
 	roundTimes   = 2.0   // a small session's round, among others, beside alone
 	residentMost = 400e6 // bytes of a peer, whatever is pushed to it
-	growthMost   = 16e6  // bytes of a peer from the first of the rounds to the last, bursts left out
+	growthMost   = 1.25  // a peer's memory at most in the second half of the rounds beside the first, bursts left out
 )
 
 // Report is what one command measured, and on what.
@@ -115,7 +115,7 @@ func (c *Crowd) limits() (l figures.Limits) {
 		peak := t.Peak()
 		own.Add("resident memory of a peer at most", "below "+figures.Size(residentMost), known(peak) < residentMost, "%s", figures.Size(known(peak)))
 		g := t.growth()
-		own.Add("its growth from the first to the last round", "at most "+figures.Size(growthMost), g <= growthMost, "%+.1f MB", g/1e6)
+		own.Add("the same in the second half of the rounds beside the first", atMost(growthMost), g <= growthMost, "%.2f times", g)
 		l = append(l, prefixed(fmt.Sprintf("%d combiners: ", t.Combiners), own)...)
 	}
 	if o := c.Overload; o != nil {
@@ -148,20 +148,18 @@ func prefixed(with string, l figures.Limits) figures.Limits {
 	return l
 }
 
-// growth is the memory in the last of the rounds without bursts less that in the
-// first.
+// growth is the most memory in the second half of the rounds without bursts as a
+// multiple of that in the first.
 func (t Throng) growth() float64 {
-	var first, last int64
+	var apart []CrowdRound
 	for _, r := range t.Rounds {
-		if r.Burst {
-			continue
+		if !r.Burst {
+			apart = append(apart, r)
 		}
-		if first == 0 {
-			first = r.Resident
-		}
-		last = r.Resident
 	}
-	return known(last) - known(first)
+	half := (len(apart) + 1) / 2
+	first, second := Throng{Rounds: apart[:half]}, Throng{Rounds: apart[half:]}
+	return known(second.Peak()) / known(first.Peak())
 }
 
 func (p *Peers) limits() (l figures.Limits) {

@@ -54,13 +54,16 @@ func newSystem(ctx context.Context, c config, o process.Options, name string) (s
 	return s, nil
 }
 
-// end stops the peers; where all was well, their data goes.
+// end stops the peers; where all was well, their data goes. Their logs stay until
+// the command ends.
 func (s *system) end(ctx context.Context, err error) error {
 	if cerr := s.cluster.Close(); cerr != nil {
 		return errors.Join(err, cerr)
 	}
 	if !s.config.keep && (err == nil || ctx.Err() != nil) {
-		return errors.Join(err, os.RemoveAll(s.dir))
+		for _, name := range s.cluster.Names() {
+			err = errors.Join(err, os.RemoveAll(s.cluster.DataDir(name)))
+		}
 	}
 	return err
 }
