@@ -49,6 +49,15 @@
 // who goes on. A peer has no more than 256 uploads that are not whole, each with one goroutine, one temporary file and the room that
 // it takes on the disk, whatever Upload-Length says; further ones get 503.
 //
+// # Who may come, and how often
+//
+// With ServerOptions.Tokens each route asks for a token of some role, as openapi.json says under security, in the header Authorization; package access has the
+// roles. The rules are in access.go; a route without one is the operator's. Server.GuardPeers does the same for the peer plane that a peer serves beside this. Browsers, which
+// put no header on an event stream, trade a token for a cookie at POST /v1/login. Without Tokens everybody may do everything.
+//
+// ServerOptions.Limits bounds how many models are received at a time and how many requests a caller makes. Who is too many is answered with 503 or 429 and Retry-After,
+// which Client obeys.
+//
 // # Concurrency
 //
 // Server and Client may be used from many goroutines. A Backend is called from many goroutines. Neither starts goroutines that
