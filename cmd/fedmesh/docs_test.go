@@ -103,7 +103,7 @@ func byHand(page string) []string {
 	_, section, _ := strings.Cut(page, "\n## By hand\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	var out []string
-	for _, paragraph := range strings.Split(section, "\n\n") {
+	for paragraph := range strings.SplitSeq(section, "\n\n") {
 		if !strings.HasPrefix(strings.TrimLeft(paragraph, "\n"), "    ") || strings.Contains(paragraph, "tuspy") { // that one is Python
 			continue
 		}

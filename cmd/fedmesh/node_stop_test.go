@@ -35,7 +35,7 @@ func TestStopFinishes(t *testing.T) {
 		done <- runNode(ctx, nodeFlags{name: "a", listen: "127.0.0.1:0"}, zerolog.New(&log),
 			func(nodeFlags, zerolog.Logger, *prometheus.Registry) (nodePeer, error) { return fake, nil })
 	}()
-	url := log.waitFor(t, "serving", "api")
+	url := log.waitServing(t)
 	first := f32(t, 1, 2, 3)
 	body, feed := io.Pipe()
 	pushed := make(chan int, 1)

@@ -71,8 +71,8 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
-// waitFor gives the value of a field in the first JSON line that has the message.
-func (b *lockedBuffer) waitFor(t *testing.T, message, field string) string {
+// waitServing gives the URL in the log's line that says that the node serves.
+func (b *lockedBuffer) waitServing(t *testing.T) string {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -82,15 +82,15 @@ func (b *lockedBuffer) waitFor(t *testing.T, message, field string) string {
 		b.mu.Unlock()
 		for line := range strings.Lines(text) {
 			var m map[string]any
-			if json.Unmarshal([]byte(line), &m) == nil && m["message"] == message {
-				v, _ := m[field].(string)
-				return v
+			if json.Unmarshal([]byte(line), &m) == nil && m["message"] == "serving" {
+				url, _ := m["api"].(string)
+				return url
 			}
 		}
 		select {
 		case <-tick.C:
 		case <-t.Context().Done():
-			t.Fatalf("no line %q in %s", message, text)
+			t.Fatalf("no such line in %s", text)
 		}
 	}
 }
@@ -109,7 +109,7 @@ func TestNodeServesUntilStopped(t *testing.T) {
 				return fake, nil
 			})
 	}()
-	url := log.waitFor(t, "serving", "api")
+	url := log.waitServing(t)
 	for path, want := range map[string]int{"/healthz": 200, "/v1/mesh": 200, "/metrics": 200, "/v1/peer/x": http.StatusTeapot, "/nothing": 404} {
 		resp, err := http.Get(url + path)
 		if err != nil {

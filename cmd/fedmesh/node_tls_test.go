@@ -132,7 +132,7 @@ func TestNodeOverTLS(t *testing.T) {
 		done <- runNode(ctx, nodeFlags{name: "a", listen: "127.0.0.1:0", tlsFlags: tlsFlags{tls: f, clientAuth: "none"}}, zerolog.New(&log),
 			func(nodeFlags, zerolog.Logger, *prometheus.Registry) (nodePeer, error) { return fake, nil })
 	}()
-	url := log.waitFor(t, "serving", "api")
+	url := log.waitServing(t)
 	if !strings.HasPrefix(url, "https://") {
 		t.Errorf("others are told %s", url)
 	}

@@ -45,7 +45,7 @@ func TestNodeNotifies(t *testing.T) {
 		done <- runNode(ctx, nodeFlags{name: "a", listen: "127.0.0.1:0"}, zerolog.New(&log),
 			func(nodeFlags, zerolog.Logger, *prometheus.Registry) (nodePeer, error) { return fake, nil })
 	}()
-	log.waitFor(t, "serving", "api")
+	log.waitServing(t)
 	if got := hear(3 * readyEvery); got == "READY=1" {
 		t.Error("said to be ready before it is")
 	}
