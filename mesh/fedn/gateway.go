@@ -165,14 +165,14 @@ func (g *Gateway) answer(ctx context.Context) (*file, error) {
 	start := time.Now()
 	patient, cancel := context.WithTimeout(ctx, g.cfg.Patience)
 	defer cancel()
-	out, err := g.exchange(patient, p, c)
+	out, acknowledged, err := g.exchange(patient, p, c)
 	if err != nil {
 		g.complain(err, "the combiner goes on with its own clients' mean; the update is on disk and is pushed when the mesh takes it")
 		out = mean
 		g.wake()
 	} else {
 		g.log.Info().Int("clients", clients).Int64("weight", weight).Str("update", p.ID).Stringer("model", out.digest).
-			Dur("took", time.Since(start)).Msg("round done")
+			Dur("push", acknowledged.Sub(start)).Dur("took", time.Since(start)).Msg("round done")
 		err = mean.Close()
 	}
 	if g.last != nil {
@@ -185,18 +185,21 @@ func (g *Gateway) answer(ctx context.Context) (*file, error) {
 	return out, nil
 }
 
-// exchange delivers an update and returns the model of the round that counts it.
-func (g *Gateway) exchange(ctx context.Context, p pending, c *collection) (*file, error) {
+// exchange delivers an update and returns the model of the round that counts it, and when the update was
+// acknowledged.
+func (g *Gateway) exchange(ctx context.Context, p pending, c *collection) (*file, time.Time, error) {
 	if err := g.contact(ctx, c.global); err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	g.busy.Lock()
 	receipt, err := g.deliver(ctx, p)
 	g.busy.Unlock()
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
-	return g.await(ctx, receipt)
+	acknowledged := time.Now()
+	f, err := g.await(ctx, receipt)
+	return f, acknowledged, err
 }
 
 // deliver pushes an update until a peer has acknowledged it, and forgets it then. It is called

@@ -160,8 +160,10 @@ func TestMeshIsAway(t *testing.T) {
 	}
 	p.up()
 	c = startGateway(t, p.client(), "one", dir, nil)
-	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		info, err := p.client().Session(t.Context(), "s")
+	client, tick := p.client(), time.NewTicker(10*time.Millisecond)
+	defer tick.Stop()
+	for start := time.Now(); ; <-tick.C {
+		info, err := client.Session(t.Context(), "s")
 		if err == nil && info.ModelRound == 2 {
 			break
 		}
