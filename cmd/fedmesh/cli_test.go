@@ -41,7 +41,7 @@ func TestEveryFlagNamesItsVariable(t *testing.T) {
 
 func TestEveryReportingCommandHasJSON(t *testing.T) {
 	for _, c := range commands(newRoot(&app{})) {
-		if c.Name() != "node" && c.Name() != "keygen" && c.Flags().Lookup("json") == nil {
+		if c.Name() != "node" && c.Name() != "fedn" && c.Name() != "keygen" && c.Flags().Lookup("json") == nil {
 			t.Errorf("%s has no --json", c.CommandPath())
 		}
 	}

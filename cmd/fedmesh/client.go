@@ -24,10 +24,16 @@ type clientFlags struct {
 
 // register adds the flags; tries is how often the command goes round the peers by default.
 func (f *clientFlags) register(cmd *cobra.Command, tries int) {
+	f.registerPeers(cmd)
 	fs := cmd.Flags()
-	fs.StringSliceVar(&f.peers, "peers", []string{"127.0.0.1:8080"}, "API `URLs` of peers, or host:port, tried in turn")
 	fs.DurationVar(&f.timeout, "timeout", 0, "give up after this long; 0: when the tries are used up")
 	fs.IntVar(&f.tries, "tries", tries, "how many times to go through all peers before giving up; 0: until --timeout")
+}
+
+// registerPeers adds the flags that say which peers, and how to show who asks, for a command that never gives up.
+func (f *clientFlags) registerPeers(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringSliceVar(&f.peers, "peers", []string{"127.0.0.1:8080"}, "API `URLs` of peers, or host:port, tried in turn")
 	f.tls.register(fs)
 	fs.StringVar(&f.token, "token-file", "", "`file` with the token to show (default the one in "+tokenVariable+", if any)")
 }

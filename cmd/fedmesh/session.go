@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,11 +17,10 @@ func newSession(a *app) *cobra.Command {
 
 func newSessionCreate(a *app) *cobra.Command {
 	var (
-		client                      clientFlags
-		seed                        string
-		cfg                         = api.DefaultSessionConfig()
-		roundTimeout, settle, after time.Duration
-		asJSON                      bool
+		client clientFlags
+		open   sessionFlags
+		seed   string
+		asJSON bool
 	)
 	cmd := &cobra.Command{
 		Use:   "create NAME --seed FILE",
@@ -40,8 +38,8 @@ below that is refused.`,
   fedmesh session create digits --seed seed.npz --strategy krum --set num_malicious_clients=1`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg.RoundTimeout, cfg.SettleTimeout, cfg.LostAfter = api.Duration(roundTimeout), api.Duration(settle), api.Duration(after)
-			if err := checkConfig(cfg); err != nil {
+			cfg, err := open.config()
+			if err != nil {
 				return err
 			}
 			client.notes = a.notes()
@@ -71,14 +69,7 @@ below that is refused.`,
 	client.register(cmd, 5)
 	fs := cmd.Flags()
 	fs.StringVar(&seed, "seed", "", "the model to start from, a safetensors or npz `file` (required)")
-	fs.StringVar(&cfg.Strategy, "strategy", cfg.Strategy, "how updates become a model: a `name` that session strategies lists")
-	fs.StringToStringVar(&cfg.Params, "set", nil, "a parameter of the strategy, `key=value`, see session strategies; repeatable")
-	fs.IntVar(&cfg.TargetCombiners, "target-combiners", cfg.TargetCombiners, "close a round when updates of so many combiners are in; 0: by time only")
-	fs.IntVar(&cfg.MinCombiners, "min-combiners", cfg.MinCombiners, "with fewer combiners a round keeps the model and the updates wait")
-	fs.IntVar(&cfg.Copies, "copies", cfg.Copies, "peers that must hold an update before it is acknowledged")
-	fs.DurationVar(&roundTimeout, "round-timeout", time.Duration(cfg.RoundTimeout), "close a round after this long, once enough combiners are in")
-	fs.DurationVar(&settle, "settle-timeout", time.Duration(cfg.SettleTimeout), "how long to wait for the other peers' word on a round")
-	fs.DurationVar(&after, "lost-after", time.Duration(cfg.LostAfter), "an update that no peer can deliver for so long is lost")
+	open.register(fs)
 	jsonFlag(cmd, &asJSON)
 	a.quietFlag(cmd)
 	required(cmd, "seed")

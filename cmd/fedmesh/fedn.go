@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"github.com/fedmesh/fedmesh/mesh/api"
+	"github.com/fedmesh/fedmesh/mesh/fedn"
+)
+
+// fednFlags are what a gateway is told on its command line.
+type fednFlags struct {
+	client              clientFlags
+	open                sessionFlags
+	listen              string
+	gateway             fedn.Config
+	logFormat, logLevel string
+}
+
+func newFedn(a *app) *cobra.Command {
+	var f fednFlags
+	cmd := &cobra.Command{
+		Use:   "fedn --combiner NAME --session SESSION --data-dir DIR --peers URL,URL",
+		Short: "Run beside a FEDn combiner and have it aggregate over the mesh",
+		Long: `Run the function service of one FEDn combiner, in the place of FEDn's own hooks
+process: the combiner finds it by HOOK_SERVICE_HOST. Each combiner has its own,
+with a name of its own. It sums the models of the combiner's clients, weighted by
+their examples, pushes one update to any peer, waits for the round that counts it,
+and answers with the mesh's model, which is the same at all combiners.
+
+A session that does not exist yet is opened with the combiner's global model and
+what the flags below say; give them alike to all. Several FEDn networks, each with
+its own controller, may share a session.
+
+While no peer answers the combiner waits, and after --patience goes on with its
+own clients' mean; its update is kept in --data-dir and pushed later.`,
+		Example: `  fedmesh fedn --combiner north --session digits --data-dir north --target-combiners 4 --peers http://a:8080,http://b:8080
+  HOOK_SERVICE_HOST=127.0.0.1:12081 fedn combiner start --init combiner.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := a.logger(f.logFormat, f.logLevel)
+			if err != nil {
+				return err
+			}
+			f.gateway.Logger = log
+			if f.gateway.Open, err = f.open.config(); err != nil {
+				return err
+			}
+			if f.gateway.Patience <= 0 {
+				return usagef("--patience is %v; it must be positive", f.gateway.Patience)
+			}
+			if err := f.gateway.Validate(); err != nil {
+				return &usageError{err}
+			}
+			ln, err := (&net.ListenConfig{}).Listen(cmd.Context(), "tcp", f.listen)
+			if err != nil {
+				return hint(err, "free the address, or choose another with --listen; the combiner's HOOK_SERVICE_HOST must name it")
+			}
+			defer ln.Close()
+			return f.client.call(cmd, func(ctx context.Context, c *api.Client) error { return runFedn(ctx, ln, f.gateway, c, log) })
+		},
+	}
+	f.client.registerPeers(cmd)
+	f.open.register(cmd.Flags())
+	fs := cmd.Flags()
+	fs.StringVar(&f.listen, "listen", "127.0.0.1:12081", "`host:port` that the combiner's HOOK_SERVICE_HOST names; there is no encryption, so keep it on one machine")
+	fs.StringVar(&f.gateway.Combiner, "combiner", "", "`name` of the combiner in the session (required)")
+	fs.StringVar(&f.gateway.Session, "session", "", "`name` of the session (required)")
+	fs.StringVar(&f.gateway.Dir, "data-dir", "", "`folder` for models on their way, and updates that no peer has yet (required)")
+	fs.DurationVar(&f.gateway.Patience, "patience", fedn.DefaultPatience, "how long the combiner waits for the mesh; FEDn gives up after 10m")
+	fs.StringVar(&f.logFormat, "log-format", "console", "console or json")
+	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	required(cmd, "combiner")
+	required(cmd, "session")
+	required(cmd, "data-dir")
+	return cmd
+}
+
+// fednDrain bounds how long a stopping gateway waits for the answer it is at.
+const fednDrain = 5 * time.Second
+
+// runFedn serves until ctx ends. What a round has gathered by then is FEDn's to send again; updates
+// that no peer has are on disk.
+func runFedn(ctx context.Context, ln net.Listener, cfg fedn.Config, c *api.Client, log zerolog.Logger) error {
+	g, err := fedn.New(cfg, c)
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer(fedn.ServerOptions()...)
+	g.Register(server)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ln) }()
+	log.Info().Str("listen", ln.Addr().String()).Str("combiner", cfg.Combiner).Str("session", cfg.Session).Strs("peers", c.Peers()).
+		Msg("waiting for the combiner")
+	select {
+	case err = <-served:
+		err = fmt.Errorf("the server stopped: %w", err)
+	case <-ctx.Done():
+		hard := time.AfterFunc(fednDrain, server.Stop)
+		server.GracefulStop()
+		hard.Stop()
+		<-served
+	}
+	return errors.Join(err, g.Close())
+}
