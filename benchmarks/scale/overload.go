@@ -63,22 +63,27 @@ func (o *Overload) refused(err error) time.Duration {
 	if p.RetryAfter > 0 {
 		return p.RetryAfter
 	}
-	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
+	if later(p.Status) {
 		o.NoRetry++
 	}
 	return unasked
 }
 
-// refusals counts the answers that mean later, others those that should not be.
-func (o *Overload) refusals() (later, others int) {
-	for status, n := range o.Answers {
-		if status == "503" || status == "429" {
-			later += n
+// refusals counts the answers that mean later, and those that should not be.
+func (o *Overload) refusals() (busy, others int) {
+	for status, times := range o.Answers {
+		if code, err := strconv.Atoi(status); err == nil && later(code) {
+			busy += times
 		} else {
-			others += n
+			others += times
 		}
 	}
-	return later, others
+	return busy, others
+}
+
+// later reports whether a status asks to try again.
+func later(status int) bool {
+	return status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
 }
 
 // measureOverload pushes everything to one peer of three at the same time.
@@ -177,9 +182,9 @@ func (o *Overload) push(ctx context.Context, s *session, show command.Show) erro
 	go func() { defer close(done); err = g.Wait() }()
 	tell(done, func() {
 		o.mu.Lock()
-		later, _ := o.refusals()
+		busy, _ := o.refusals()
 		o.mu.Unlock()
-		show("overload: %d of %d pushes acknowledged, %d refusals ...", acked.Load(), o.Pushes, later)
+		show("overload: %d of %d pushes acknowledged, %d refusals ...", acked.Load(), o.Pushes, busy)
 	})
 	return err
 }

@@ -99,7 +99,7 @@ func (s *Sessions) limits() (l figures.Limits) {
 	for _, k := range s.BadPushes {
 		n += k
 	}
-	l.Add("bad pushes answered in another way than with their refusal", "0", len(s.BadAnswers) == 0 && n > 0, "%d of %d", len(s.BadAnswers), len(s.BadAnswers)+n)
+	l.Add("bad pushes that were taken, or refused for another reason", "0", len(s.BadAnswers) == 0 && n > 0, "%d of %d", len(s.BadAnswers), len(s.BadAnswers)+n)
 	alone, among, others := median(s.Alone.Laps, Lap.Round), median(s.Among.Laps, Lap.Round), median(s.Others.Laps, Lap.Round)
 	l.Add("a small session's round among others beside alone, median", atMost(roundTimes), among/alone <= roundTimes, "%.2f times", among/alone)
 	l.Add("the rounds of all other small sessions beside that, median", atMost(roundTimes), others/alone <= roundTimes, "%.2f times", others/alone)
@@ -121,11 +121,11 @@ func (c *Crowd) limits() (l figures.Limits) {
 	if o := c.Overload; o != nil {
 		var own figures.Limits
 		never(&own, o.Verdict, len(o.Fallen), o.Failed)
-		later, others := o.refusals()
+		busy, others := o.refusals()
 		own.Add("tries with another end than a receipt, 503 or 429", "0", others+o.Broken == 0, "%d", others+o.Broken)
 		own.Zero("refusals without Retry-After", o.NoRetry)
 		if o.Pushes > turns*o.MaxUploads && o.MaxUploads > 0 {
-			own.Add("refusals", "some", later > 0, "%d", later)
+			own.Add("refusals", "some", busy > 0, "%d", busy)
 		}
 		own.Add("resident memory of a peer at most", "below "+figures.Size(residentMost), known(o.Resident) < residentMost, "%s", figures.Size(known(o.Resident)))
 		l = append(l, prefixed("overload: ", own)...)

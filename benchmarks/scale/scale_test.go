@@ -154,8 +154,10 @@ func TestVandal(t *testing.T) {
 	}
 	v.note(v.pushes()[0], nil)
 	v.note(v.pushes()[0], &api.Problem{Status: http.StatusInternalServerError})
-	if len(v.wrong) != 2 {
-		t.Errorf("what was taken, and what failed: %v", v.wrong)
+	v.note(v.pushes()[0], &api.Problem{Status: http.StatusServiceUnavailable})
+	v.note(v.pushes()[0], errors.New("connection reset"))
+	if len(v.wrong) != 2 || v.none != 2 {
+		t.Errorf("what was taken, and what failed: %v, %d without answer", v.wrong, v.none)
 	}
 }
 

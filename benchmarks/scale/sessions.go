@@ -39,6 +39,7 @@ type Sessions struct {
 	ClosedRounds  int            `json:"closed_rounds"`
 	BadPushes     map[string]int `json:"bad_pushes"`     // refused as they should be, by kind
 	BadAnswers    []string       `json:"bad_answers"`    // that were not
+	BadUnanswered int            `json:"bad_unanswered"` // tries that got no answer, or one that means later
 	ServerErrors  int            `json:"server_errors"`  // answers with status 500
 	Refusals      int            `json:"refusals"`       // pushes answered with 503 or 429
 	Fallen        []string       `json:"fallen"`         // peers whose processes ended
@@ -280,7 +281,7 @@ func (m *many) judge(ctx context.Context, show command.Show) (err error) {
 	r := m.result
 	r.HugeRounds, r.ClosedRounds = m.huge.finished(), m.close.finished()
 	r.HugeRound = median(m.huge.laps, Lap.Mesh)
-	r.BadPushes, r.BadAnswers = m.vandal.refused, m.vandal.wrong
+	r.BadPushes, r.BadAnswers, r.BadUnanswered = m.vandal.refused, m.vandal.wrong, m.vandal.none
 	r.Fallen = m.sys.fallen()
 	all := m.all()
 	r.Verdict, err = m.sys.judge(ctx, all, func(done int) { show("checking, %d of %d sessions ...", done, len(all)) })

@@ -73,7 +73,7 @@ The others were opened in %s. The huge model had %d rounds of %s without trainin
 	fmt.Fprintf(b, "What the mesh takes of the one session's round, its training left out, is %.1f times what it is alone (medians).\n",
 		median(s.Among.Laps, Lap.Mesh)/median(s.Alone.Laps, Lap.Mesh))
 	fmt.Fprintf(b, "Pushes of good combiners: %d acknowledged, %d of them not by the first peer that was asked; answers with 503 or 429: %d.\n", s.Verdict.Acknowledged, s.Verdict.Retried, s.Refusals)
-	fmt.Fprintf(b, "Bad pushes refused: %s.\n", listed(s.BadPushes))
+	fmt.Fprintf(b, "Bad pushes refused: %s; %d tries got no answer, or one that means later.\n", listed(s.BadPushes), s.BadUnanswered)
 	faults(b, s.Verdict, s.Fallen, s.BadAnswers)
 }
 

@@ -29,6 +29,7 @@ type vandal struct {
 	mu      sync.Mutex
 	refused map[string]int
 	wrong   []string // answers that are no such refusal
+	none    int      // tries without an answer, or with one that means later: a busy machine, or a connection that was closed on a body without end
 }
 
 func newVandal(s *session) *vandal { return &vandal{session: s, refused: map[string]int{}} }
@@ -98,8 +99,13 @@ func (v *vandal) note(w badPush, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var p *api.Problem
-	if errors.As(err, &p) && slices.Contains(w.status, p.Status) {
+	isProblem := errors.As(err, &p)
+	switch {
+	case isProblem && slices.Contains(w.status, p.Status):
 		v.refused[w.kind]++
+		return
+	case isProblem && later(p.Status), err != nil && !isProblem:
+		v.none++
 		return
 	}
 	const most = 20
