@@ -106,7 +106,7 @@ func runFedn(ctx context.Context, ln net.Listener, cfg fedn.Config, c *api.Clien
 		hard := time.AfterFunc(fednDrain, server.Stop)
 		server.GracefulStop()
 		hard.Stop()
-		<-served
+		err = <-served
 	}
 	return errors.Join(err, g.Close())
 }

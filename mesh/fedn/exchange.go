@@ -171,8 +171,7 @@ func (g *Gateway) counting(ctx context.Context, r api.Receipt) (uint64, error) {
 
 // statusOf is the HTTP status of a refusal, 0 for anything else.
 func statusOf(err error) int {
-	var p *api.Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*api.Problem](err); ok {
 		return p.Status
 	}
 	return 0

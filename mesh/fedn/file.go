@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/fedmesh/fedmesh/aggregate"
 	"github.com/fedmesh/fedmesh/model"
 	"github.com/fedmesh/fedmesh/model/codec"
-	"github.com/fedmesh/fedmesh/model/safetensors"
 )
 
 // file is a model on disk, in canonical form. Whoever has it closes it, which
@@ -65,34 +63,6 @@ func ingest(dir string, r io.Reader) (*file, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-// open reads a canonical file that is on disk already, and keeps it.
-func open(path string) (*file, error) {
-	h, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("fedn: %w", err)
-	}
-	f := &file{File: h, kept: true}
-	info, err := h.Stat()
-	if err == nil {
-		f.layout, err = safetensors.ReadLayout(h, info.Size())
-	}
-	if err == nil {
-		f.digest, err = digestOf(h)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("fedn: %s: %w", filepath.Base(path), err), f.Close())
-	}
-	return f, nil
-}
-
-func digestOf(r io.ReaderAt) (d model.Digest, err error) {
-	h := model.NewHash()
-	if _, err := io.Copy(h, io.NewSectionReader(r, 0, 1<<62)); err != nil {
-		return d, err
-	}
-	return model.Digest(h.Sum(nil)), nil
 }
 
 // write makes a file of a layout's header and what data writes behind it.
