@@ -27,7 +27,7 @@ DIST     ?= $(CURDIR)/dist
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help run build release release-check test test-net test-ui vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
+.PHONY: help run build release release-check test test-net test-ui test-fedn vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ test-ui: $(GOLANGCI) ## the dashboard in Chromium, against a mesh that loses a p
 
 sim: ## the seeded simulator (SEED=1 N=2000)
 	$(GO) test -count=1 -timeout 60m -v ./mesh/meshtest/sim -run '^TestSimulation$$' -sim.seed=$(SEED) -sim.n=$(N)
+
+test-fedn: build ## real FEDn over the mesh, with kills (Python 3.9 to 3.12; ARGS= for its flags)
+	cd examples/fedn && $(GO) run . --fedmesh $(BIN)/fedmesh $(ARGS)
 
 nested:
 	@set -e; for m in $(NESTED); do echo "== $$m"; (cd $$m && $(GO) vet ./... && $(GO) test ./...); done
