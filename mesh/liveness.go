@@ -58,11 +58,18 @@ func (p *Peer) callerFirst(ctx context.Context) []target {
 	return others
 }
 
-// hears notes that a peer called, and has gossip meet it if it is dead to that.
-func (p *Peer) hears(log ledger.LogID) {
-	p.answers(log)
+// hears notes that a peer called, and has gossip meet it if it is dead to that. What is known of one that came back at another address says
+// nothing of where it is now: that is for gossip to find out.
+func (p *Peer) hears(log ledger.LogID, at string) {
 	p.mu.Lock()
 	m, known := p.members[log]
+	p.mu.Unlock()
+	if known && m.api != at {
+		return
+	}
+	p.answers(log)
+	p.mu.Lock()
+	m, known = p.members[log]
 	_, again := p.heard[log]
 	dead := known && !m.left && (!m.alive || again)
 	if dead { // what it said before it was found to be dead does not count

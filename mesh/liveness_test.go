@@ -9,7 +9,7 @@ import (
 )
 
 // calls sends a request of one peer to another.
-func (c *cluster) calls(from, to string) int {
+func (c *cluster) calls(from, at, to string) {
 	c.t.Helper()
 	client := &http.Client{Transport: &http.Transport{DialContext: c.dialer("client"), DisableKeepAlives: true}}
 	r, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "http://"+to+":80/v1/peer/blobs/none", nil)
@@ -17,13 +17,12 @@ func (c *cluster) calls(from, to string) int {
 		c.t.Fatal(err)
 	}
 	r.Header.Set("Fedmesh-Mesh", "fedmesh/1")
-	r.Header.Set("Fedmesh-Peer", from)
+	r.Header.Set("Fedmesh-Peer", from+" "+at)
 	resp, err := client.Do(r)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	return resp.StatusCode
+	resp.Body.Close()
 }
 
 func (c *cluster) sees(at string, within time.Duration, want ...string) {
@@ -49,16 +48,18 @@ func TestCallersLive(t *testing.T) {
 		c.net.Partition([]string{"a"}, []string{"b"})
 		c.sees("a", time.Minute, "a")
 		time.Sleep(time.Minute)
-		c.calls(log, "a")
+		c.calls(log, "b:80", "a")
 		c.sees("a", time.Millisecond, "a", "b")
 		time.Sleep(2 * time.Second)
-		c.calls(log, "a")
+		c.calls(log, "b:80", "a")
 		time.Sleep(2 * time.Second)
 		c.sees("a", time.Millisecond, "a", "b")
 		c.sees("a", 5*time.Second, "a")
 
+		c.calls(log, "c:80", "a") // it came back elsewhere: where it was nobody is
+		c.sees("a", time.Millisecond, "a")
 		for _, stranger := range []string{"", "b", "00000000000000000000000000000000"} {
-			c.calls(stranger, "a")
+			c.calls(stranger, "b:80", "a")
 			c.sees("a", time.Millisecond, "a")
 		}
 		c.net.Heal()

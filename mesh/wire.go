@@ -34,7 +34,7 @@ import (
 // Every request names its mesh and protocol; one of another is refused. It names the calling peer too, which lives, whatever gossip says.
 const (
 	headerMesh   = "Fedmesh-Mesh"
-	headerPeer   = "Fedmesh-Peer" // log of the peer that calls
+	headerPeer   = "Fedmesh-Peer" // log of the peer that calls, a space, and its host:port
 	headerUpdate = "Fedmesh-Update"
 )
 
@@ -89,8 +89,9 @@ func (p *Peer) PeerHandler() http.Handler {
 			refuse(w, http.StatusMisdirectedRequest, fmt.Errorf("mesh: this is a peer of %q, the request is for %q", want, got))
 			return
 		}
-		if caller, err := ledger.ParseLogID(r.Header.Get(headerPeer)); err == nil {
-			p.hears(caller)
+		id, at, _ := strings.Cut(r.Header.Get(headerPeer), " ")
+		if caller, err := ledger.ParseLogID(id); err == nil {
+			p.hears(caller, at)
 			r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
 		}
 		p.mu.Lock()
@@ -195,7 +196,7 @@ func (p *Peer) call(ctx context.Context, method string, t target, path string, b
 	p.mu.Lock()
 	self := p.self
 	p.mu.Unlock()
-	req.Header.Set(headerPeer, self.String())
+	req.Header.Set(headerPeer, self.String()+" "+p.cfg.API)
 	if id := api.RequestOf(ctx); id != "" {
 		req.Header.Set(api.HeaderRequest, id)
 	}

@@ -20,6 +20,7 @@ type fednFlags struct {
 	client              clientFlags
 	open                sessionFlags
 	listen              string
+	insecure            bool
 	gateway             fedn.Config
 	logFormat, logLevel string
 }
@@ -59,6 +60,9 @@ own clients' mean; its update is kept in --data-dir and pushed later.`,
 			if err := f.gateway.Validate(); err != nil {
 				return &usageError{err}
 			}
+			if !loopback(f.listen) && !f.insecure {
+				return usagef("--listen %s is open to other machines, and FEDn's combiners neither encrypt nor say who they are: listen on 127.0.0.1, or give --insecure where the network is trusted", f.listen)
+			}
 			ln, err := (&net.ListenConfig{}).Listen(cmd.Context(), "tcp", f.listen)
 			if err != nil {
 				return hint(err, "free the address, or choose another with --listen; the combiner's HOOK_SERVICE_HOST must name it")
@@ -70,7 +74,8 @@ own clients' mean; its update is kept in --data-dir and pushed later.`,
 	f.client.registerPeers(cmd)
 	f.open.register(cmd.Flags())
 	fs := cmd.Flags()
-	fs.StringVar(&f.listen, "listen", "127.0.0.1:12081", "`host:port` that the combiner's HOOK_SERVICE_HOST names; there is no encryption, so keep it on one machine")
+	fs.StringVar(&f.listen, "listen", "127.0.0.1:12081", "`host:port` that the combiner's HOOK_SERVICE_HOST names")
+	fs.BoolVar(&f.insecure, "insecure", false, "listen where other machines reach it, though nothing is encrypted and nobody is asked who he is")
 	fs.StringVar(&f.gateway.Combiner, "combiner", "", "`name` of the combiner in the session (required)")
 	fs.StringVar(&f.gateway.Session, "session", "", "`name` of the session (required)")
 	fs.StringVar(&f.gateway.Dir, "data-dir", "", "`folder` for models on their way, and updates that no peer has yet (required)")

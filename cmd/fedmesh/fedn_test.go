@@ -59,6 +59,7 @@ func TestFednUsage(t *testing.T) {
 		"patience": {"patience", "0s", "--patience is 0s"},
 		"strategy": {"strategy", "guess", "guess"},
 		"level":    {"log-level", "loud", "--log-level"},
+		"open":     {"listen", "0.0.0.0:0", "--insecure"},
 	} {
 		args := []string{"fedn"}
 		for flag, value := range good {
