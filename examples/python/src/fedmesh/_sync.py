@@ -1,0 +1,197 @@
+"""Mesh and Session."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar, Union
+
+import httpx
+
+from . import _rules, _wire
+from ._calls import DEFAULT, RESUME_FROM, Base, Calls, Timeout
+from ._plan import Answer, Ask, Effect, Peers, Plan, Progress, Sleep, urls_of
+from ._problems import Unreachable
+from ._safetensors import PathLike
+from ._types import Model, Receipt, Round, SessionInfo, Status
+
+T = TypeVar("T")
+
+
+class Mesh:
+    """A mesh, reached through any of its peers. May be used from many threads.
+
+    peers are host:port or URLs, in a list or with commas. timeout bounds every call in seconds, all retries included; None is for ever.
+    With ca (a file of authorities) or cert (a file, or two with the key) peers without a scheme are https. combiner is who pushes.
+    """
+
+    def __init__(
+        self,
+        peers: Union[str, Sequence[str]],
+        token: Optional[str] = None,
+        ca: Optional[PathLike] = None,
+        cert: _wire.Cert = None,
+        timeout: Optional[float] = 600.0,
+        *,
+        combiner: Optional[str] = None,
+        resume_from: int = RESUME_FROM,
+    ) -> None:
+        _rules.timeout(timeout)
+        urls = urls_of(peers, ca is not None or cert is not None)
+        self._calls = Calls(Peers(urls), resume_from, timeout)
+        self._combiner = combiner
+        transport = httpx.HTTPTransport(verify=_wire.context(ca, cert), limits=_wire.LIMITS, socket_options=_wire.SOCKET)
+        self._client = httpx.Client(transport=transport, headers=_wire.headers_of(token))
+
+    def __enter__(self) -> Mesh:
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], e: Optional[BaseException], tb: Optional[TracebackType]) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._client.close()
+
+    def session(self, name: str) -> Session:
+        """A session by name or key. Nothing is asked yet."""
+        return Session(self, _rules.name("session", name))
+
+    def open(
+        self, name: str, seed: Union[Mapping[str, Any], PathLike], config: Optional[Mapping[str, Any]] = None, *, timeout: Timeout = DEFAULT
+    ) -> Session:
+        """Open a session with its first model, or find the same one open. Durations in config are seconds, or text as "1m30s"."""
+        self._run(self._calls.open(name, seed, config, timeout))
+        return Session(self, name)
+
+    def sessions(self, *, timeout: Timeout = DEFAULT) -> List[SessionInfo]:
+        """All sessions, by name."""
+        return self._run(self._calls.sessions(timeout))
+
+    def status(self, *, timeout: Timeout = DEFAULT) -> Status:
+        """The mesh as the peer that answers sees it."""
+        return self._run(self._calls.status(timeout))
+
+    def _run(self, plan: Plan[T]) -> T:
+        try:
+            effect = next(plan)
+            while True:
+                try:
+                    result = self._do(effect)
+                except BaseException as e:
+                    effect = plan.throw(e)
+                else:
+                    effect = plan.send(result)
+        except StopIteration as done:
+            value: T = done.value
+            return value
+
+    def _do(self, effect: Effect) -> Any:
+        if isinstance(effect, Sleep):
+            time.sleep(effect.seconds)
+            return None
+        if isinstance(effect, Ask):
+            return self._ask(effect)
+        with ThreadPoolExecutor(len(effect.asks)) as pool:
+            return list(pool.map(self._try, effect.asks))
+
+    def _try(self, a: Ask) -> Union[Answer, Unreachable]:
+        try:
+            return self._ask(a)
+        except Unreachable as e:
+            return e
+
+    def _ask(self, a: Ask) -> Answer:
+        try:
+            request = self._client.build_request(**_wire.arguments(a), content=_feed(a) if a.body is not None else None)
+            response = self._client.send(request, stream=True)
+            try:
+                body = bytearray()
+                if _wire.wanted(a, response) and a.sink is not None:
+                    a.sink.begin(response.status_code, _wire.lowered(response))
+                    for piece in response.iter_raw():
+                        _wire.left(a)
+                        a.sink.write(piece)
+                else:
+                    for piece in response.iter_raw():
+                        _wire.grown(a, body, piece)
+                return _wire.answer(a, response, bytes(body))
+            finally:
+                response.close()
+        except (httpx.TransportError, httpx.InvalidURL) as e:
+            raise _wire.unreachable(a, e) from e
+
+
+def _feed(a: Ask) -> Iterator[bytes]:
+    if a.body is None:
+        return
+    for piece in a.body.pieces(a.start):
+        _wire.left(a)
+        yield piece
+        if a.handed is not None:
+            a.handed(len(piece))
+
+
+class Session:
+    """One session of a mesh."""
+
+    def __init__(self, mesh: Mesh, name: str) -> None:
+        self.name = name
+        self._mesh = mesh
+
+    def __repr__(self) -> str:
+        return f"<fedmesh.Session {self.name}>"
+
+    def push(
+        self,
+        model: Union[Mapping[str, Any], PathLike],
+        weight: int,
+        base: Base = None,
+        *,
+        combiner: Optional[str] = None,
+        id: Optional[str] = None,
+        metrics: Optional[Mapping[str, float]] = None,
+        progress: Optional[Progress] = None,
+        timeout: Timeout = DEFAULT,
+    ) -> Receipt:
+        """Deliver an update: arrays by name, a state_dict, or the path of a safetensors or npz file. They must not change meanwhile.
+
+        base is the model it was trained from, as pulled or as a digest; None is the session's present one. id is made of the base unless
+        given, so a combiner has one update for each base. Returns once as many peers hold it as the session's copies.
+        """
+        m = self._mesh
+        who = combiner if combiner is not None else m._combiner
+        return m._run(m._calls.push(self.name, model, weight, base, who, id, metrics, progress, timeout))
+
+    def pull(
+        self,
+        after: Union[Model, str, int, None] = None,
+        wait: float = 0.0,
+        *,
+        which: Union[str, int, None] = None,
+        path: Optional[PathLike] = None,
+        progress: Optional[Progress] = None,
+        timeout: Timeout = DEFAULT,
+    ) -> Model:
+        """The current model; with after (a model, a digest or a round) only a newer one, for which up to wait seconds are waited.
+
+        which is a round or a digest in place of the current. With path the model goes to that file, and its arrays are mapped from there.
+        """
+        return self._mesh._run(self._mesh._calls.pull(self.name, after, wait, which, path, progress, timeout))
+
+    def rounds(self, first: int = 0, limit: int = 0, *, timeout: Timeout = DEFAULT) -> List[Round]:
+        """Up to limit rounds (at most 1000; 0: 100) from the first upwards; from 0, the last ones."""
+        return self._mesh._run(self._mesh._calls.rounds(self.name, first, limit, timeout))
+
+    def wait(self, round: Optional[int] = None, state: str = "settled", *, timeout: Timeout = DEFAULT) -> Round:
+        """Wait until a round, by default the open one, has its model (settled), or until nothing can change it any more (final)."""
+        return self._mesh._run(self._mesh._calls.wait(self.name, round, state, timeout))
+
+    def info(self, *, timeout: Timeout = DEFAULT) -> SessionInfo:
+        """What a peer knows of the session."""
+        return self._mesh._run(self._mesh._calls.describe(self.name, timeout))
+
+    def close(self, *, timeout: Timeout = DEFAULT) -> SessionInfo:
+        """Close it for all: the last round is agreed, and no updates are accepted from then on."""
+        return self._mesh._run(self._mesh._calls.close(self.name, timeout))
