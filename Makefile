@@ -27,7 +27,7 @@ DIST     ?= $(CURDIR)/dist
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help run build release release-check test test-net test-ui test-fedn vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
+.PHONY: help run build release release-check test test-net test-ui test-fedn test-python vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,22 @@ UI := mesh/api/ui/browser
 test-ui: $(GOLANGCI) ## the dashboard in Chromium, against a mesh that loses a peer (CHROME=path; ARGS='-shots DIR' keeps pictures)
 	cd $(UI) && $(GO) mod tidy -diff && $(GO) vet ./... && $(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...
 	cd $(UI) && $(GO) test -count=1 -v -timeout 15m ./... $(if $(ARGS),-args $(ARGS))
+
+PYTHON ?= python3
+PYENV  := examples/python/.venv
+
+test-python: ## the Python client against three peers, and mypy (PYTHON=python3)
+	@if ! $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then \
+	  echo "NOT RUN: the Python client needs Python 3.9 or later with venv, and this machine has none (name one by PYTHON)"; \
+	else \
+	  set -e; \
+	  $(MAKE) --no-print-directory build; \
+	  $(PYTHON) -m venv $(PYENV); \
+	  $(PYENV)/bin/python -m pip install -q --disable-pip-version-check './examples/python[test]'; \
+	  cd examples/python; \
+	  .venv/bin/python -m mypy; \
+	  PYTHONDONTWRITEBYTECODE=1 FEDMESH=$(BIN)/fedmesh .venv/bin/python -m pytest $(ARGS); \
+	fi
 
 sim: ## the seeded simulator (SEED=1 N=2000)
 	$(GO) test -count=1 -timeout 60m -v ./mesh/meshtest/sim -run '^TestSimulation$$' -sim.seed=$(SEED) -sim.n=$(N)
