@@ -180,6 +180,9 @@ func (p *Peer) takeSnapshot(ctx context.Context, t target, a answer) error {
 		return storageProblem(err)
 	}
 	p.membership = true
+	for _, st := range p.sessions {
+		st.counted = false
+	}
 	p.metrics.snapshots.WithLabelValues("taken").Inc()
 	p.log.Info().Str("peer", t.name).Int("sessions", len(l.Sessions())).Msg("took a snapshot of the ledger")
 	p.notify()

@@ -32,6 +32,7 @@ type session struct {
 	turn     turn
 	looking  bool // ahead: what the next rounds are computed from is being fetched
 	reported reported
+	counted  bool // the divergences and conflicts that the entries show are in reported
 	times    roundTimes
 }
 

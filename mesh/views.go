@@ -193,7 +193,10 @@ func (p *Peer) report() {
 	for _, s := range p.replica.Ledger().Sessions() {
 		st := p.local(s.Key())
 		was := st.reported
-		now := reported{open: s.Open(), final: s.Final(), state: sessionState(s), divergent: len(s.Divergences()), conflicts: len(s.Conflicts())}
+		now := reported{open: s.Open(), final: s.Final(), state: sessionState(s), divergent: was.divergent, conflicts: was.conflicts}
+		if !st.counted { // that goes through all updates and rounds of the session, and this is called for each entry
+			now.divergent, now.conflicts, st.counted = len(s.Divergences()), len(s.Conflicts()), true
+		}
 		if round, d, ok := p.replica.Current(s); ok {
 			now.model, now.digest = round, d.String()
 		}
@@ -255,6 +258,9 @@ func (p *Peer) reactTo(e *ledger.Entry) {
 		p.membership = true
 		p.events.add(api.Event{Type: api.EventPeer, Peer: peer, State: api.PeerLeft})
 	case *ledger.UpdateHeld:
+		if s := p.replica.Ledger().Session(b.Session); s != nil && s.Conflicted(b.Key()) {
+			p.local(b.Session).counted = false
+		}
 		p.events.add(api.Event{Type: api.EventUpdate, Session: session(b.Session), Peer: peer, Combiner: b.Combiner, ID: b.ID, State: "held", Digest: b.Model.String()})
 	case *ledger.UpdateLost:
 		p.metrics.lost.Inc()
@@ -264,8 +270,12 @@ func (p *Peer) reactTo(e *ledger.Entry) {
 	case *ledger.RoundComputed:
 		ev := api.Event{Type: api.EventRound, Session: session(b.Session), Peer: peer, Round: b.Round, State: api.RoundSettled, Digest: b.Model.String()}
 		if s := p.replica.Ledger().Session(b.Session); s != nil && b.Round < s.Open() {
-			if versions, _ := s.Made(b.Round); versions > 1 {
+			versions, divergent := s.Made(b.Round)
+			if versions > 1 {
 				ev.State = api.RoundAmended
+			}
+			if divergent {
+				p.local(b.Session).counted = false
 			}
 		}
 		p.events.add(ev)

@@ -296,20 +296,33 @@ func (s *Session) Conflicts() []Conflict {
 		out = append(out, Conflict{Key: u.Key(), Counted: s.Known(u.Key()), Others: []*UpdateHeld{u}})
 	}
 	for _, key := range s.Keys() {
-		counted := s.Known(key)
-		var others []*UpdateHeld
-		for _, log := range s.logsHolding(key) {
-			u := s.copies[key][log].update
-			if !u.Same(counted) && !slices.ContainsFunc(others, u.Same) {
-				others = append(others, u)
-			}
-		}
-		if len(others) > 0 {
+		if counted, others := s.contents(key); len(others) > 0 {
 			out = append(out, Conflict{Key: key, Counted: counted, Others: others})
 		}
 	}
 	slices.SortFunc(out, func(a, b Conflict) int { return a.Key.Compare(b.Key) })
 	return out
+}
+
+// Conflicted reports whether a key has more than one content.
+func (s *Session) Conflicted(key Key) bool {
+	if slices.ContainsFunc(s.others, func(u *UpdateHeld) bool { return u.Key() == key }) {
+		return true
+	}
+	_, others := s.contents(key)
+	return len(others) > 0
+}
+
+// contents returns what was accepted under a key: the content that counts, and others.
+func (s *Session) contents(key Key) (counted *UpdateHeld, others []*UpdateHeld) {
+	counted = s.Known(key)
+	for _, log := range s.logsHolding(key) {
+		u := s.copies[key][log].update
+		if !u.Same(counted) && !slices.ContainsFunc(others, u.Same) {
+			others = append(others, u)
+		}
+	}
+	return counted, others
 }
 
 func (s *Session) logsHolding(key Key) []LogID {

@@ -236,6 +236,11 @@ func (s *script) show(a *actor, what string, n uint64, k ledger.Key) string {
 		for _, c := range session.Conflicts() {
 			out = append(out, c.Key.String())
 		}
+		for _, key := range session.Keys() {
+			if session.Conflicted(key) != slices.Contains(out, key.String()) {
+				s.fail("%s is conflicted: %t, and those that are: %v", key, session.Conflicted(key), out)
+			}
+		}
 		return strings.Join(out, " ")
 	case "waiting":
 		var out []string
