@@ -127,7 +127,7 @@ def mesh(cluster: Cluster) -> Iterator[fedmesh.Mesh]:
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """A session's name of this test's own."""
-    return "".join(c if c.isalnum() else "-" for c in request.node.name)
+    return "".join(c if c.isalnum() else "-" for c in f"{request.module.__name__} {request.node.name}")
 
 
 CONFIG = {"target_combiners": 1, "copies": 2, "round_timeout": 60, "settle_timeout": 0.2}

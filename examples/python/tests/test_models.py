@@ -77,6 +77,10 @@ def test_large_arrays_of_any_order() -> None:
             assert written({"w": a}, start) == data[start:]
 
 
+ma: Any = np.ma  # not typed in older numpy
+MASKED = ma.masked_array([1.0], [True])
+
+
 @pytest.mark.parametrize(
     "value, says",
     [
@@ -85,7 +89,7 @@ def test_large_arrays_of_any_order() -> None:
         (np.array([None]), "object"),
         (np.array(["2020-01-01"], "M8[D]"), "datetime64"),
         (np.zeros(2, [("x", "f4")]), "models do not have"),
-        (np.ma.masked_array([1.0], [True]), "masked"),
+        (MASKED, "masked"),
         (1.5, "np.float32"),
         ([1.0, 2.0], "np.float32"),
         (object(), "not an array"),
