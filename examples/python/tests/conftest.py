@@ -41,7 +41,7 @@ class Cluster:
         self.processes: Dict[str, subprocess.Popen[bytes]] = {}
         for name in "abc":
             self.start(name)
-        until(lambda: all(self.sees_all(n) for n in "abc"), "three peers that see each other")
+        self.whole()
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.api[name]}"
@@ -93,7 +93,10 @@ class Cluster:
 
     def restart(self, name: str) -> None:
         self.start(name)
-        until(lambda: all(self.sees_all(n) for n in "abc"), "a mesh that is whole again")
+        self.whole()
+
+    def whole(self) -> None:
+        until(lambda: all(self.sees_all(n) for n in "abc"), "three peers that see each other")
 
     def end(self) -> None:
         for p in self.processes.values():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pathlib
+import signal
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List
 
 import numpy as np
@@ -135,3 +138,60 @@ def test_killed_in_the_middle_of_a_push(cluster: Cluster, name: str, large: Dict
         m = s.pull(which=1, progress=lambda done, total: parts.append(done))
         assert parts[-1] > kept
         np.testing.assert_array_equal(m["w"], large["w"])
+
+
+def test_a_peer_that_is_frozen(cluster: Cluster, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedmesh._wire.ANSWER", 1.0)
+    with fedmesh.Mesh(cluster.urls, timeout=60, combiner="c1") as mesh:
+        s = mesh.open(name, arrays(), CONFIG)
+        cluster.has(name)
+        cluster.processes["a"].send_signal(signal.SIGSTOP)
+        try:
+            r = s.push(arrays(1), 1)
+            assert len(r.copies) == 2 and not r.duplicate
+        finally:
+            cluster.processes["a"].send_signal(signal.SIGCONT)
+        assert s.wait(1).combiners == 1
+    cluster.whole()
+
+
+def test_many_threads(mesh: fedmesh.Mesh, name: str) -> None:
+    s = mesh.open(name, arrays(), {**CONFIG, "target_combiners": 16})
+    seed = s.pull()
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda i: s.push(arrays(i), 1, seed, combiner=f"c{i}", timeout=None), range(16)))
+    assert len({r.combiner for r in done}) == 16 and s.pull(seed, wait=30)["w"][0, 0] == 7.5
+
+
+def test_memory_stays_flat(mesh: fedmesh.Mesh, name: str, large: Dict[str, Any], tmp_path: pathlib.Path) -> None:
+    """A push holds a piece, of arrays that are not as they go over the wire too; a pull holds the model once."""
+    turned = {"w": np.asfortranarray(large["w"]).astype(">f4")}
+    size = large["w"].nbytes
+    s = mesh.open(name, {"w": np.zeros_like(large["w"])}, CONFIG)
+    with Peak() as pushed:
+        s.push(turned, 1)
+    s.wait(1)
+    with Peak() as pulled:
+        m = s.pull(which=1)
+    with Peak() as filed:
+        f = s.pull(which=1, path=tmp_path / "model")
+    with Peak() as again:
+        s.push(tmp_path / "model", 1, combiner="c2")
+    print(f"of {size} bytes, held at most: push {pushed.bytes}, pull {pulled.bytes}, to a file {filed.bytes}, from a file {again.bytes}")
+    assert pushed.bytes < 8 << 20 and filed.bytes < 8 << 20 and again.bytes < 8 << 20 and pulled.bytes < size * 1.25
+    np.testing.assert_array_equal(m["w"], large["w"])
+    np.testing.assert_array_equal(f["w"], large["w"])
+
+
+class Peak:
+    """What Python and numpy allocated at most, beyond what there was."""
+
+    bytes = 0
+
+    def __enter__(self) -> Peak:
+        tracemalloc.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
