@@ -62,7 +62,13 @@ def test_killed_in_the_middle_of_a_push(cluster: Cluster, name: str, large: Dict
     asyncio.run(run())
 
 
-def test_cancelled_in_the_middle_of_a_push(cluster: Cluster, name: str, large: Dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", ["arrays", "file"])
+def test_cancelled_in_the_middle_of_a_push(
+    cluster: Cluster, name: str, large: Dict[str, Any], kind: str, tmp_path: pathlib.Path
+) -> None:
+    fedmesh.save(tmp_path / "update", large)
+    update: Any = tmp_path / "update" if kind == "file" else large
+
     async def run() -> None:
         async with fedmesh.AsyncMesh(cluster.urls, timeout=60, combiner="c1") as mesh:
             s = await mesh.open(name, {"w": np.zeros_like(large["w"])}, CONFIG)
@@ -71,10 +77,10 @@ def test_cancelled_in_the_middle_of_a_push(cluster: Cluster, name: str, large: D
                 if done > total // 4:
                     pushing.cancel()
 
-            pushing = asyncio.ensure_future(s.push(large, 1, progress=stop))
+            pushing = asyncio.ensure_future(s.push(update, 1, progress=stop))
             with pytest.raises(asyncio.CancelledError):
                 await pushing
-            r = await s.push(large, 1)
+            r = await s.push(update, 1)
             assert not r.duplicate, "what was given up does not count"
 
     asyncio.run(run())

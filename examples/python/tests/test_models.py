@@ -178,6 +178,11 @@ def test_bfloat16_rounds_to_even() -> None:
     assert fedmesh.BFloat16.of([1 + ulp / 2, 1 + 1.5 * ulp, 1 + 0.51 * ulp, 3.4e38]).float32().tolist() == [1, 1 + 2 * ulp, 1 + ulp, np.inf]
 
 
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_bfloat16_keeps_nan(bits: int) -> None:
+    assert np.isnan(fedmesh.BFloat16.of(np.array(bits, np.uint32).view(np.float32)).float32())
+
+
 def test_bfloat16_of_ml_dtypes() -> None:
     ml = pytest.importorskip("ml_dtypes", reason="NOT RUN: no ml_dtypes")
     got = read(written({"w": np.array([[1.5, 2], [3, 4]], ml.bfloat16).T}))["w"]

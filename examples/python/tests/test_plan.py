@@ -34,8 +34,10 @@ SMALL = {"w": np.zeros(4, np.float32)}
 LARGE = {"w": np.zeros(25, np.float32)}  # of 100 bytes and a header, above the tests' resume_from
 
 
-def push(f: Fake, model: Any = SMALL, base: Optional[str] = "b" * 64, id: Optional[str] = "i", timeout: float = 60, resume: int = 150) -> Plan[Receipt]:
-    return Calls(f.peers, resume, timeout).push("s", model, 3, base, "c", id, {"loss": 0.5}, None, timeout)
+def push(
+    f: Fake, model: Any = SMALL, base: Optional[str] = "b" * 64, id: Optional[str] = "i", timeout: float = 60
+) -> Plan[Receipt]:
+    return Calls(f.peers, 150, timeout).push("s", model, 3, base, "c", id, {"loss": 0.5}, None, timeout)
 
 
 def test_moves_on_and_sends_the_same() -> None:

@@ -132,7 +132,8 @@ def _tensor(name: str, value: Any) -> Tensor:
     dtype = _OF_KIND.get((array.dtype.kind, array.dtype.itemsize))
     if dtype is None:
         raise UnsupportedArray(
-            f"{name!r} is of dtype {array.dtype}, which models do not have; they have bool, integers of 8 to 64 bits, float16, bfloat16, float32 and float64"
+            f"{name!r} is of dtype {array.dtype}, which models do not have; "
+            "they have bool, integers of 8 to 64 bits, float16, bfloat16, float32 and float64"
         )
     return Tensor(name, dtype, array)
 

@@ -100,11 +100,10 @@ class Calls:
     def open(self, name: str, seed: Any, config: Optional[Mapping[str, Any]], timeout: Timeout) -> Plan[SessionInfo]:
         path, deadline = _path(name), self._deadline(timeout)
         boundary = "fedmesh-" + secrets.token_hex(16)
-        head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="config"\r\nContent-Type: application/json\r\n\r\n'.encode()
-            + _rules.config(config)
-            + f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="seed"; filename="seed"\r\nContent-Type: application/octet-stream\r\n\r\n'.encode()
-        )
+        part = '--%s\r\nContent-Disposition: form-data; name="%s"\r\nContent-Type: application/%s\r\n\r\n'
+        config_head = (part % (boundary, "config", "json")).encode()
+        seed_head = (part % (boundary, 'seed"; filename="seed', "octet-stream")).encode()
+        head = config_head + _rules.config(config) + b"\r\n" + seed_head
         form = Wrapped(head, body_of(seed), f"\r\n--{boundary}--\r\n".encode())
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         send = _named()
