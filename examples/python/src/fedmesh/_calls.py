@@ -9,7 +9,7 @@ from typing import Any, List, Mapping, Optional, Tuple, Union
 
 from . import _rules
 from ._plan import Answer, Ask, Peers, Plan, Progress, Sleep, ask
-from ._problems import InvalidArgument, ModelGone, UnknownRound, Unreachable
+from ._problems import InvalidArgument, ModelGone, TimedOut, UnknownRound, Unreachable
 from ._pull import LONGEST_POLLING, Pull, Store
 from ._safetensors import Body, PathLike, Wrapped, body_of
 from ._types import Model, Receipt, Round, SessionInfo, Status, read, read_list
@@ -154,7 +154,9 @@ class Calls:
             receipt = yield from self.peers.go(f"push to {session}", deadline, attempt)
         except GeneratorExit:
             raise
-        except BaseException:
+        except BaseException as e:
+            if isinstance(e, TimedOut):
+                e.base, e.id = query["base"], name
             yield from upload.abandon()
             raise
         return dataclasses.replace(receipt, request=request, sent=told.sent + upload.sent)

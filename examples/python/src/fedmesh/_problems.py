@@ -34,7 +34,13 @@ class DigestMismatch(FedmeshError):
 
 
 class TimedOut(FedmeshError, TimeoutError):
-    """No peer had done it by the end of the timeout; __cause__ is the last failure."""
+    """No peer had done it by the end of the timeout; __cause__ is the last failure.
+
+    After a push, base and id are those that it had: pushed again with the same, it counts once, whatever came of the first.
+    """
+
+    base: str = ""
+    id: str = ""
 
 
 class Unreachable(FedmeshError, ConnectionError):
