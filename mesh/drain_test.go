@@ -37,7 +37,6 @@ func TestDrain(t *testing.T) {
 			t.Error("a draining peer is taken for dead")
 		}
 		c.stop("b")
-		begin = time.Now()
 		c.eventually(time.Second, func() error {
 			if alive := c.alive("a"); slices.Contains(alive, "b") {
 				return fmt.Errorf("a takes %v for alive", alive)
