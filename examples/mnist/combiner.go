@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -27,10 +28,12 @@ type combiner struct {
 	clients [][]int // the examples of each client
 	train   *digits.Set
 	wire    *wire
+	shape   learn.Shape
 	trainer *learn.Trainer
 	routes  routes
 	stage   *stage
 	slots   chan struct{} // as many as may train at once
+	pace    time.Duration // that a round lasts at least
 	attack  *attack       // nil: it is honest
 }
 
@@ -49,8 +52,12 @@ func (c *combiner) run(ctx context.Context) error {
 			return fmt.Errorf("mnist: combiner %d got the model of round %d from %s, want %d: a round did not wait for all combiners",
 				c.index, base.Round, base.Peer, want)
 		}
+		began := time.Now()
 		update, weight, err := c.update(ctx, params, round)
 		if err != nil {
+			return err
+		}
+		if err := pause(ctx, c.pace-time.Since(began)); err != nil {
 			return err
 		}
 		if err := c.stage.enter(ctx, round); err != nil {
@@ -61,6 +68,7 @@ func (c *combiner) run(ctx context.Context) error {
 			ID:       "round-" + strconv.Itoa(round),
 			Weight:   weight,
 			Base:     base.Digest.String(),
+			Metrics:  c.metrics(params),
 		}, api.Bytes(c.wire.encode(update)))
 		if err != nil {
 			return fmt.Errorf("mnist: combiner %d, round %d: push: %w", c.index, round, err)
@@ -69,6 +77,36 @@ func (c *combiner) run(ctx context.Context) error {
 		after = strconv.FormatUint(base.Round, 10)
 	}
 	return nil
+}
+
+// metrics says how well the model that the combiner got does on a few of its own images.
+func (c *combiner) metrics(params []float32) map[string]float64 {
+	mine := c.clients[0][:min(len(c.clients[0]), 100)]
+	if len(mine) == 0 {
+		return nil
+	}
+	pass := learn.NewPass(c.shape, len(mine))
+	pass.Fill(c.train, mine)
+	loss, right := pass.Forward(params)
+	if math.IsNaN(loss) || math.IsInf(loss, 0) {
+		return nil // an attack has succeeded
+	}
+	return map[string]float64{"loss": loss, "accuracy": float64(right) / float64(len(mine))}
+}
+
+// pause waits, unless ctx ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // update is what the combiner pushes: its clients' mean, or what its attack makes

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fedmesh/fedmesh/aggregate"
 	"github.com/fedmesh/fedmesh/examples/mnist/digits"
@@ -40,6 +41,9 @@ type Config struct {
 	Scale      float64 // of the attack
 	SVG        string  // where to draw the comparison
 
+	Pace time.Duration // that a round lasts at least
+	Hold bool          // leave the mesh running at the end
+
 	Fedmesh string
 	Dir     string
 	Keep    bool
@@ -72,6 +76,8 @@ func parse(args []string, w io.Writer) (Config, error) {
 	set.Float64Var(&c.Attackers, "attackers", 0.2, "share of the combiners that attack, rounded down")
 	set.Float64Var(&c.Scale, "attack-scale", 10, "how many times as long as an honest step an attacker's is")
 	set.StringVar(&c.SVG, "svg", "", "with --strategies: draw accuracy over rounds into this `file`")
+	set.DurationVar(&c.Pace, "pace", 0, "let each round last at least so long, to watch it in the dashboard")
+	set.BoolVar(&c.Hold, "hold", false, "leave the mesh running at the end until this is interrupted")
 	set.StringVar(&c.Fedmesh, "fedmesh", "", "fedmesh binary; built from this repository when empty")
 	set.StringVar(&c.Dir, "dir", "", "where to make the folder for data and logs; among the temporary files when empty")
 	set.BoolVar(&c.Keep, "keep", false, "keep the folder; it is kept anyway when something goes wrong")
@@ -118,6 +124,12 @@ func (c Config) validate() error {
 	atMost("combiners", c.Combiners, 1000)
 	atMost("clients", c.Clients, 1000)
 	atMost("rounds", c.Rounds, 10_000)
+	if c.Pace < 0 {
+		errs = append(errs, fmt.Errorf("mnist: --pace is %v, want 0 or more", c.Pace))
+	}
+	if c.Hold && (c.compares() || c.Compare) {
+		errs = append(errs, errors.New("mnist: --hold is for one run; leave --compare and --strategies away"))
+	}
 	switch c.Kill {
 	case killNone:
 	case killMiddle:

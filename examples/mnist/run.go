@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,7 +31,12 @@ func run(ctx context.Context, c Config, d data, dir string, live *live) (result 
 		return Result{}, err
 	}
 	defer func() { err = errors.Join(err, m.close()) }()
-	return m.try(ctx, c, c.trials()[0], d, "mnist", live)
+	live.line("dashboards: " + strings.Join(m.cluster.URLs(), " "))
+	if result, err = m.try(ctx, c, c.trials()[0], d, "mnist", live); err == nil && c.Hold {
+		live.line("the mesh goes on until you press Ctrl-C")
+		<-ctx.Done()
+	}
+	return result, err
 }
 
 // try trains once in a new session.
@@ -75,8 +81,8 @@ func (m *mesh) train(ctx context.Context, c Config, t trial, d data, wire *wire,
 		combiner := &combiner{
 			index: i + 1, session: session, rounds: c.Rounds, seed: c.Seed,
 			clients: d.clients[i*c.Clients : (i+1)*c.Clients],
-			train:   d.train, wire: wire, trainer: learn.NewTrainer(c.Shape, c.Hyper),
-			routes: m.routes, stage: stage, slots: slots,
+			train:   d.train, wire: wire, shape: c.Shape, trainer: learn.NewTrainer(c.Shape, c.Hyper),
+			routes: m.routes, stage: stage, slots: slots, pace: c.Pace,
 		}
 		if t.Attack != attackNone && i >= c.Combiners-c.attackers() {
 			combiner.attack = &attack{kind: t.Attack, scale: c.Scale}
