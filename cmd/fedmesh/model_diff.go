@@ -201,29 +201,8 @@ func floatOf(d model.DType, p []byte) float64 {
 	case model.BF16:
 		return float64(math.Float32frombits(uint32(binary.LittleEndian.Uint16(p)) << 16))
 	default:
-		return half(binary.LittleEndian.Uint16(p))
+		return model.HalfToFloat(binary.LittleEndian.Uint16(p))
 	}
-}
-
-// half is an IEEE binary16.
-func half(h uint16) float64 {
-	sign, exp, frac := h>>15, int(h>>10&31), float64(h&1023)
-	var v float64
-	switch exp {
-	case 0:
-		v = math.Ldexp(frac, -24)
-	case 31:
-		v = math.Inf(1)
-		if frac != 0 {
-			v = math.NaN()
-		}
-	default:
-		v = math.Ldexp(1024+frac, exp-25)
-	}
-	if sign == 1 {
-		v = -v
-	}
-	return v
 }
 
 // orderedOf is an element of an integer or bool dtype as a uint64 that keeps distances:

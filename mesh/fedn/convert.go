@@ -77,7 +77,7 @@ type number struct {
 func get(d model.DType, b []byte) number {
 	switch d {
 	case model.F16:
-		return number{float: halfToFloat(binary.LittleEndian.Uint16(b))}
+		return number{float: model.HalfToFloat(binary.LittleEndian.Uint16(b))}
 	case model.BF16:
 		return number{float: float64(math.Float32frombits(uint32(binary.LittleEndian.Uint16(b)) << 16))}
 	case model.F32:
@@ -101,7 +101,7 @@ func put(d model.DType, b []byte, n number) error {
 	refused := func() error { return fmt.Errorf("%v does not fit %v", n.float, d) }
 	switch d {
 	case model.F16:
-		h := floatToHalf(n.float)
+		h := model.FloatToHalf(n.float)
 		if h&0x7c00 == 0x7c00 {
 			return refused()
 		}
@@ -154,42 +154,4 @@ func put(d model.DType, b []byte, n number) error {
 		b[i] = byte(n.integer >> (8 * i))
 	}
 	return nil
-}
-
-// halfToFloat returns the value of an IEEE binary16.
-func halfToFloat(h uint16) float64 {
-	exp, frac := int(h>>10&0x1f), float64(h&0x3ff)
-	var f float64
-	switch exp {
-	case 0:
-		f = math.Ldexp(frac, -24)
-	case 0x1f:
-		f = math.Inf(1)
-		if frac != 0 {
-			f = math.NaN()
-		}
-	default:
-		f = math.Ldexp(1024+frac, exp-25)
-	}
-	return math.Copysign(f, 1-2*float64(h>>15))
-}
-
-// floatToHalf rounds to an IEEE binary16, ties to even; what is too large, and NaN, has
-// all exponent bits.
-func floatToHalf(f float64) uint16 {
-	var sign uint16
-	if math.Signbit(f) {
-		sign = 0x8000
-	}
-	f = math.Abs(f)
-	if !(f < 65520) {
-		return sign | 0x7c00
-	}
-	_, exp := math.Frexp(f) // f = frac·2^exp, frac in [1/2, 1)
-	exp = max(exp, -13)
-	m := uint16(math.RoundToEven(math.Ldexp(f, 11-exp))) // up to 2048, which carries into the exponent
-	if m < 1024 {
-		return sign | m
-	}
-	return sign | (uint16(exp+13)<<10 + m)
 }
