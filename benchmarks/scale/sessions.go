@@ -35,7 +35,7 @@ type Sessions struct {
 	Others Part `json:"others"` // the other small sessions
 
 	HugeRounds    int            `json:"huge_rounds"`
-	HugeRound     float64        `json:"huge_round"` // seconds without training, median
+	HugeRound     *float64       `json:"huge_round"` // seconds without training, median; null when none was finished
 	ClosedRounds  int            `json:"closed_rounds"`
 	BadPushes     map[string]int `json:"bad_pushes"`     // refused as they should be, by kind
 	BadAnswers    []string       `json:"bad_answers"`    // that were not
@@ -280,7 +280,9 @@ func (s *session) failed() error {
 func (m *many) judge(ctx context.Context, show command.Show) (err error) {
 	r := m.result
 	r.HugeRounds, r.ClosedRounds = m.huge.finished(), m.close.finished()
-	r.HugeRound = median(m.huge.laps, Lap.Mesh)
+	if len(m.huge.laps) > 0 {
+		r.HugeRound = new(median(m.huge.laps, Lap.Mesh))
+	}
 	r.BadPushes, r.BadAnswers, r.BadUnanswered = m.vandal.refused, m.vandal.wrong, m.vandal.none
 	r.Fallen = m.sys.fallen()
 	all := m.all()

@@ -65,11 +65,15 @@ func (s *Sessions) write(b *strings.Builder, train float64) {
 		})
 	}
 	table(b, rows...)
+	hugeRound := "-"
+	if s.HugeRound != nil {
+		hugeRound = figures.Seconds(*s.HugeRound)
+	}
 	fmt.Fprintf(b, `
 A round goes from the moment that a combiner has a model until it has the next; without training, from the end of its training.
 CPU is the processor time of all peers, and of the benchmark with its combiners, per second; the last two lines are of the same time.
 The others were opened in %s. The huge model had %d rounds of %s without training; the closed session had %d.
-`, figures.Seconds(s.Opening), s.HugeRounds, figures.Seconds(s.HugeRound), s.ClosedRounds)
+`, figures.Seconds(s.Opening), s.HugeRounds, hugeRound, s.ClosedRounds)
 	fmt.Fprintf(b, "What the mesh takes of the one session's round, its training left out, is %.1f times what it is alone (medians).\n",
 		median(s.Among.Laps, Lap.Mesh)/median(s.Alone.Laps, Lap.Mesh))
 	fmt.Fprintf(b, "Pushes of good combiners: %d acknowledged, %d of them not by the first peer that was asked; answers with 503 or 429: %d.\n", s.Verdict.Acknowledged, s.Verdict.Retried, s.Refusals)
