@@ -24,7 +24,8 @@ import (
 type config struct {
 	fedmesh, interpreter, venv, dir string
 	seed64                          uint64
-	json                            bool
+	json, overhead                  bool
+	params, clients                 int // of the overhead
 }
 
 func main() {
@@ -48,6 +49,9 @@ func run(ctx context.Context, args []string) (err error) {
 	fs.StringVar(&c.dir, "dir", "", "an empty `folder` for data, models and logs; a temporary one when not given")
 	fs.Uint64Var(&c.seed64, "seed", 1, "of how the images are handed out")
 	fs.BoolVar(&c.json, "json", false, "print JSON in place of the tables")
+	fs.BoolVar(&c.overhead, "overhead", false, "compare a gateway with FEDn's own function service instead")
+	fs.IntVar(&c.params, "params", 25_000_000, "with --overhead: parameters of a model")
+	fs.IntVar(&c.clients, "clients", 10, "with --overhead: clients of the combiner, 2 or more")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -82,6 +86,9 @@ func run(ctx context.Context, args []string) (err error) {
 	python, err := environment(ctx, c.interpreter, c.venv, filepath.Join(here, "python"), say)
 	if err != nil {
 		return err
+	}
+	if c.overhead {
+		return c.compare(ctx, python, say)
 	}
 	data, err := digits.Find(ctx, filepath.Join(here, "../mnist"))
 	if err != nil {
@@ -118,6 +125,23 @@ func run(ctx context.Context, args []string) (err error) {
 		err = errors.Join(err, fmt.Errorf("fedn: %s", strings.Join(faults, "; ")))
 	}
 	return err
+}
+
+// compare measures a gateway beside FEDn's own function service.
+func (c config) compare(ctx context.Context, python interpreter, say func(string, ...any)) error {
+	if c.params < 1 || c.clients < 2 {
+		return fmt.Errorf("fedn: --params is %d and --clients %d; give 1 and 2 at least", c.params, c.clients)
+	}
+	s := &scene{config: c, dir: c.dir, python: python, say: say}
+	o, err := s.overhead(ctx, c.params, c.clients)
+	if err = errors.Join(err, s.close()); err != nil {
+		return err
+	}
+	say("")
+	if c.json {
+		return json.NewEncoder(os.Stdout).Encode(o)
+	}
+	return o.write(os.Stdout)
 }
 
 // prepare writes the clients' data and the seed.
