@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,8 +18,8 @@ import (
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
 
-// TestDocumentation runs what the documentation says to type, in order, in one shell for each page: the blocks of OPERATIONS.md that are fenced as sh,
-// and the README's section "By hand". The ports become such as are free; after a block that starts peers the shell waits until these are ready, as whoever
+// TestDocumentation runs what the documentation says to type, in order, in one shell for each page: the blocks of OPERATIONS.md and HTTP.md that are fenced as
+// sh, and the README's section "By hand". The ports become such as are free; after a block that starts peers the shell waits until these are ready, as whoever
 // types does by himself.
 func TestDocumentation(t *testing.T) {
 	if testing.Short() {
@@ -44,6 +45,7 @@ func TestDocumentation(t *testing.T) {
 	}{
 		{"OPERATIONS.md", fenced, 8},
 		{"../../README.md", byHand, 3},
+		{"../../mesh/api/HTTP.md", fenced, 7},
 	} {
 		t.Run(filepath.Base(page.file), func(t *testing.T) {
 			t.Parallel()
@@ -186,4 +188,27 @@ func freePorts(t *testing.T, script string) string {
 		}
 	}
 	return script
+}
+
+// TestRoutesAreExplained looks for each route in the page about the HTTP interface.
+func TestRoutesAreExplained(t *testing.T) {
+	page, err := os.ReadFile("../../mesh/api/HTTP.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../mesh/api/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var description struct {
+		Paths map[string]json.RawMessage `json:"paths"`
+	}
+	if err := json.Unmarshal(text, &description); err != nil || len(description.Paths) < 15 {
+		t.Fatalf("%d routes, %v", len(description.Paths), err)
+	}
+	for path := range description.Paths {
+		if !strings.Contains(string(page), "`"+path+"`") {
+			t.Errorf("HTTP.md does not name %s", path)
+		}
+	}
 }
