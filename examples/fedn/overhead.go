@@ -113,6 +113,18 @@ func (s *scene) hooksCost(ctx context.Context, clients int) (c cost, err error) 
 // ask has FEDn's client of a service do one round there.
 func (s *scene) ask(ctx context.Context, name string, service *child, listen string, clients int, more ...string) (cost, error) {
 	s.say("%d clients at %s ...", clients, name)
+	// FEDn's client may take a minute to come back to a service that it has looked for too early.
+	err := await(ctx, name+" does not listen", func() bool {
+		conn, err := net.Dial("tcp", listen)
+		if err != nil {
+			return false
+		}
+		_ = conn.Close()
+		return true
+	})
+	if err != nil {
+		return cost{}, fmt.Errorf("%w\n%s", err, service.tail())
+	}
 	var files, weights []string
 	for i := range clients {
 		files = append(files, filepath.Join(s.dir, fmt.Sprintf("model-%d.npz", i+1)))
