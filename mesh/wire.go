@@ -61,8 +61,8 @@ func newHTTPClient(cfg Config) *http.Client {
 		MaxIdleConnsPerHost:   16,
 		IdleConnTimeout:       time.Minute,
 		ExpectContinueTimeout: time.Second,
-		ReadBufferSize:        256 << 10,
-		WriteBufferSize:       256 << 10,
+		ReadBufferSize:        64 << 10,
+		WriteBufferSize:       64 << 10,
 	})}
 }
 
