@@ -63,13 +63,10 @@ func (p *Peer) callerFirst(ctx context.Context) []target {
 func (p *Peer) hears(log ledger.LogID, at string) {
 	p.mu.Lock()
 	m, known := p.members[log]
-	p.mu.Unlock()
 	if known && m.api != at {
+		p.mu.Unlock()
 		return
 	}
-	p.answers(log)
-	p.mu.Lock()
-	m, known = p.members[log]
 	_, again := p.heard[log]
 	dead := known && !m.left && (!m.alive || again)
 	if dead { // what it said before it was found to be dead does not count
@@ -77,6 +74,7 @@ func (p *Peer) hears(log ledger.LogID, at string) {
 	}
 	g := p.gossip
 	p.mu.Unlock()
+	p.answers(log)
 	if !dead || g == nil {
 		return
 	}

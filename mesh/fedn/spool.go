@@ -13,7 +13,7 @@ import (
 type pending struct {
 	ID     string `json:"id"`
 	Weight int64  `json:"weight"`
-	Base   string `json:"base"` // digest of the model that it was trained from; empty: not one of the session's
+	Base   string `json:"base"` // digest of the model that it was trained from, whether the session knows it or not
 
 	path string
 }
