@@ -39,6 +39,9 @@ func (p *Peer) Forget(ctx context.Context, peers []string) (api.Forgetting, erro
 			if alive[log] {
 				return nil, p.stillAlive(log)
 			}
+			if err := p.unmet(log); err != nil {
+				return nil, err
+			}
 		}
 		if o := p.replica.MayForget(fresh); o != nil {
 			return nil, p.obstacle(o)
@@ -155,6 +158,24 @@ func (p *Peer) target(name string, alive map[ledger.LogID]bool) (ledger.LogID, e
 		return ledger.LogID{}, api.UnknownPeer(name, "it has left the mesh, and nobody waits for it")
 	}
 	return ledger.LogID{}, api.UnknownPeer(name, "no peer of this name was ever heard of here")
+}
+
+// introductions is how long after a start gossip may take to name all that live: one exchange of states with each of some others.
+const introductions = 20 * time.Second
+
+// unmet refuses to take for dead whom gossip has not named at all, while it may still do so: the ledger, which came over another way, knows
+// everybody at once. A peer that lost its disk is named with its new log only. It is called with p.mu held.
+func (p *Peer) unmet(log ledger.LogID) error {
+	if time.Since(p.started) >= introductions {
+		return nil
+	}
+	name := p.nameOf(log)
+	for _, m := range p.members {
+		if m.name == name {
+			return nil
+		}
+	}
+	return api.Unavailable(fmt.Sprintf("this peer started a moment ago and has yet to find out whether %q lives; ask again, it knows within %v of its start", name, introductions), time.Second)
 }
 
 // stillAlive is called with p.mu held.

@@ -225,6 +225,45 @@ func TestForgetRefuses(t *testing.T) {
 	})
 }
 
+// A peer that has just started may know another from the ledger before gossip tells that it lives.
+func TestForgetWaitsForIntroductions(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		c.up("a", "b")
+		c.net.Partition([]string{"a"}, []string{"c"})
+		c.start("c")
+		forget := func() error {
+			_, err := c.nodes["a"].peer.Forget(t.Context(), []string{"c"})
+			return err
+		}
+		soon := time.After(5 * time.Second)
+		for err := forget(); !api.TypePeerAlive.Is(err); err = forget() {
+			switch {
+			case api.TypeUnavailable.Is(err):
+				c.problem(err, http.StatusServiceUnavailable, `"c"`)
+			case !api.TypeUnknownPeer.Is(err):
+				t.Fatalf("a forgets the living: %v", err)
+			}
+			select {
+			case <-soon:
+				t.Fatalf("still %v", err)
+			case <-time.After(time.Millisecond):
+			}
+		}
+		c.net.Heal()
+		c.together()
+		// Of one that died before it started gossip never tells.
+		c.kill("c")
+		c.dead("c")
+		c.kill("a", "b")
+		c.up("a", "b")
+		if err := forget(); !api.TypeUnavailable.Is(err) {
+			t.Fatalf("a forgets at once whom it has not looked for: %v", err)
+		}
+		c.eventually(time.Minute, forget)
+		c.forgotten(c.logOf("c"))
+	})
+}
+
 // Later members do not make up for those of an older round that is not final.
 func TestForgetRefusesForOlderRounds(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
