@@ -1,76 +1,19 @@
-"""Three real peers on loopback: the binary that FEDMESH names, or the repository's bin/fedmesh."""
+"""Three real peers on loopback, and what the tests share."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pathlib
-import signal
-import socket
-import subprocess
 import time
-import urllib.request
-from typing import Callable, Dict, Iterator, List
+from typing import Callable, Dict, Iterator
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import fedmesh
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-BINARY = os.environ.get("FEDMESH", str(ROOT / "bin" / "fedmesh"))
+from fedmesh.local import LocalMesh
 
 
-def free_ports(n: int) -> List[int]:
-    with contextlib.ExitStack() as stack:
-        taken = []
-        for _ in range(n):
-            s = stack.enter_context(socket.socket())
-            s.bind(("127.0.0.1", 0))
-            taken.append(int(s.getsockname()[1]))
-        return taken
-
-
-class Cluster:
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
-        ports = free_ports(6)
-        self.api = dict(zip("abc", ports[:3]))
-        self.gossip = dict(zip("abc", ports[3:]))
-        self.processes: Dict[str, subprocess.Popen[bytes]] = {}
-        for name in "abc":
-            self.start(name)
-        self.whole()
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.api[name]}"
-
-    @property
-    def urls(self) -> List[str]:
-        return [self.url(n) for n in "abc"]
-
-    def start(self, name: str) -> None:
-        args = [BINARY, "node", "--name", name, "--data-dir", str(self.folder / name)]
-        args += ["--listen", f"127.0.0.1:{self.api[name]}", "--gossip", f"127.0.0.1:{self.gossip[name]}"]
-        for other in "abc":
-            if other != name:
-                args += ["--join", f"127.0.0.1:{self.gossip[other]}"]
-        with open(self.folder / f"{name}.log", "ab") as log:
-            self.processes[name] = subprocess.Popen(args, stdout=log, stderr=log)
-        until(lambda: self.ready(name), f"peer {name}, see {self.folder / name}.log")
-
-    def ready(self, name: str) -> bool:
-        try:
-            with urllib.request.urlopen(self.url(name) + "/readyz", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    def sees_all(self, name: str) -> bool:
-        with fedmesh.Mesh(self.url(name), timeout=10) as m:
-            return sum(p.state == "alive" for p in m.status().peers) == 3
-
+class Cluster(LocalMesh):
     def has(self, session: str) -> None:
         """Wait until every peer has the session and its model."""
 
@@ -83,26 +26,6 @@ class Cluster:
 
         until(lambda: all(at(u) for u in self.urls), f"session {session} at every peer")
 
-    def kill(self, name: str) -> None:
-        self.processes[name].kill()
-        self.processes[name].wait()
-
-    def stop(self, name: str) -> None:
-        self.processes[name].send_signal(signal.SIGTERM)
-        self.processes[name].wait(30)
-
-    def restart(self, name: str) -> None:
-        self.start(name)
-        self.whole()
-
-    def whole(self) -> None:
-        until(lambda: all(self.sees_all(n) for n in "abc"), "three peers that see each other")
-
-    def end(self) -> None:
-        for p in self.processes.values():
-            p.kill()
-            p.wait()
-
 
 def until(done: Callable[[], bool], what: str, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
@@ -114,11 +37,8 @@ def until(done: Callable[[], bool], what: str, seconds: float = 60) -> None:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if not os.path.exists(BINARY):
-        pytest.fail(f"no binary at {BINARY}: run make build, or name one by FEDMESH")
-    c = Cluster(tmp_path_factory.mktemp("peers"))
-    yield c
-    c.end()
+    with Cluster(folder=tmp_path_factory.mktemp("peers")) as c:
+        yield c
 
 
 @pytest.fixture

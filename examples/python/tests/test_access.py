@@ -8,9 +8,10 @@ import subprocess
 from typing import Dict, Iterator
 
 import pytest
-from conftest import BINARY, arrays, free_ports, until
+from conftest import arrays, until
 
 import fedmesh
+from fedmesh.local import find, free_ports
 
 EXTENSIONS = """
 basicConstraints=critical,CA:FALSE
@@ -24,17 +25,17 @@ authorityKeyIdentifier=keyid
 
 class Guarded:
     def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
+        self.folder, self.binary = folder, str(find())
         self.tokens: Dict[str, str] = {}
         self._certificates()
         for name, args in {"c1": ["combiner", "--combiner", "c1", "--session", "s"], "op": ["operator"], "reader": ["reader"]}.items():
-            self.tokens[name] = self._run(BINARY, "token", "new", "--name", name, "--file", str(folder / "tokens"), "--role", *args).strip()
-        api, gossip = free_ports(2)
+            self.tokens[name] = self._run(self.binary, "token", "new", "--name", name, "--file", str(folder / "tokens"), "--role", *args).strip()
+        api, gossip = free_ports(1)[0]
         self.address = f"127.0.0.1:{api}"
         args = ["--listen", self.address, "--gossip", f"127.0.0.1:{gossip}", "--data-dir", str(folder / "data"), "--name", "a"]
         args += ["--tls-cert", "peer.pem", "--tls-key", "peer.key", "--tls-ca", "ca.pem", "--tls-client-auth", "require"]
         with open(folder / "log", "wb") as log:
-            self.process = subprocess.Popen([BINARY, "node", *args, "--tokens-file", "tokens"], cwd=folder, stdout=log, stderr=log)
+            self.process = subprocess.Popen([self.binary, "node", *args, "--tokens-file", "tokens"], cwd=folder, stdout=log, stderr=log)
 
     def _certificates(self) -> None:
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]

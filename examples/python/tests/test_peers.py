@@ -152,7 +152,7 @@ def test_a_peer_that_is_frozen(cluster: Cluster, name: str, monkeypatch: pytest.
         finally:
             cluster.processes["a"].send_signal(signal.SIGCONT)
         assert s.wait(1).combiners == 1
-    cluster.whole()
+    cluster.wait()
 
 
 def test_many_threads(mesh: fedmesh.Mesh, name: str) -> None:
