@@ -160,22 +160,13 @@ func (p *Peer) target(name string, alive map[ledger.LogID]bool) (ledger.LogID, e
 	return ledger.LogID{}, api.UnknownPeer(name, "no peer of this name was ever heard of here")
 }
 
-// introductions is how long after a start gossip may take to name all that live: one exchange of states with each of some others.
-const introductions = 20 * time.Second
-
-// unmet refuses to take for dead whom gossip has not named at all, while it may still do so: the ledger, which came over another way, knows
-// everybody at once. A peer that lost its disk is named with its new log only. It is called with p.mu held.
+// unmet refuses to take for dead whom gossip may still name. It is called with p.mu held.
 func (p *Peer) unmet(log ledger.LogID) error {
-	if time.Since(p.started) >= introductions {
+	if !p.mayBeNamed(log) {
 		return nil
 	}
-	name := p.nameOf(log)
-	for _, m := range p.members {
-		if m.name == name {
-			return nil
-		}
-	}
-	return api.Unavailable(fmt.Sprintf("this peer started a moment ago and has yet to find out whether %q lives; ask again, it knows within %v of its start", name, introductions), time.Second)
+	return api.Unavailable(fmt.Sprintf("this peer started a moment ago and has yet to find out whether %q lives; ask again, it knows within %v of its start",
+		p.nameOf(log), introductions), time.Second)
 }
 
 // stillAlive is called with p.mu held.

@@ -83,6 +83,9 @@ func TestForgetWaitsForIntroductions(t *testing.T) {
 		if err := forget(); !api.TypeUnavailable.Is(err) {
 			t.Fatalf("a forgets at once whom it has not looked for: %v", err)
 		}
+		if p := c.peerAt("a", c.logOf("c")); p.State != api.PeerSuspect {
+			t.Errorf("before it can know: %s", text(p))
+		}
 		c.eventually(time.Minute, forget)
 		c.forgotten(c.logOf("c"))
 	})

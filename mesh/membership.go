@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/gossip"
 	"github.com/fedmesh/fedmesh/mesh/ledger"
@@ -191,6 +192,24 @@ func (p *Peer) look() {
 	}
 	p.notify()
 	p.wake()
+}
+
+// introductions is how long after a start gossip may take to name all that live: one exchange of states with each of some others.
+const introductions = 20 * time.Second
+
+// mayBeNamed reports whether gossip, after a start, has yet to tell of a peer: the ledger, which comes over another way, knows everybody at
+// once. A peer that lost its disk is named with its new log only. It is called with p.mu held.
+func (p *Peer) mayBeNamed(log ledger.LogID) bool {
+	if log == p.self || time.Since(p.started) >= introductions {
+		return false
+	}
+	name := p.nameOf(log)
+	for _, m := range p.members {
+		if m.name == name {
+			return false
+		}
+	}
+	return true
 }
 
 // target is a peer to talk to.

@@ -83,6 +83,8 @@ func (p *Peer) Mesh() api.MeshInfo {
 			pi.State, pi.API = api.PeerAlive, p.cfg.API
 		case m.alive:
 			pi.State = api.PeerAlive
+		case p.mayBeNamed(q.Log):
+			pi.State = api.PeerSuspect
 		}
 		if pi.State != api.PeerAlive && !q.Left {
 			if state, waiting := p.forgetState(q.Log); state != "" {

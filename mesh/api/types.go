@@ -32,7 +32,7 @@ const RoundAmended = "amended"
 // States of a peer, as the answering peer sees it.
 const (
 	PeerAlive   = "alive"
-	PeerSuspect = "suspect"
+	PeerSuspect = "suspect" // the answering peer started a moment ago and has not met it yet
 	PeerDead    = "dead"
 	PeerLeft    = "left"
 

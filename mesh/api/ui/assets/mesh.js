@@ -10,7 +10,7 @@ const BEHIND = 3; // rounds
 const MAX_ROOMY = 8; // peers that get two lines each
 
 const words = {
-  alive: ['alive', 'ok'], suspect: ['suspected', 'wait'], dead: ['dead', 'dead'], left: ['has left', 'left'],
+  alive: ['alive', 'ok'], suspect: ['not met yet', 'wait'], dead: ['dead', 'dead'], left: ['has left', 'left'],
   forgetting: ['being forgotten', 'wait'], forgotten: ['forgotten', 'left'],
 };
 
