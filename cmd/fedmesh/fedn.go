@@ -19,7 +19,7 @@ import (
 type fednFlags struct {
 	client              clientFlags
 	open                sessionFlags
-	listen              string
+	listen, maxPending  string
 	insecure            bool
 	gateway             fedn.Config
 	logFormat, logLevel string
@@ -41,7 +41,8 @@ what the flags below say; give them alike to all. Several FEDn networks, each wi
 its own controller, may share a session.
 
 While no peer answers the combiner waits, and after --patience goes on with its
-own clients' mean; its update is kept in --data-dir and pushed later.`,
+own clients' mean; its update is kept in --data-dir/pending and pushed later. What
+the mesh will never take goes to --data-dir/refused, and the log says why.`,
 		Example: `  fedmesh fedn --combiner north --session digits --data-dir north --target-combiners 4 --peers http://a:8080,http://b:8080
   HOOK_SERVICE_HOST=127.0.0.1:12081 fedn combiner start --init combiner.yaml`,
 		Args: cobra.NoArgs,
@@ -56,6 +57,12 @@ own clients' mean; its update is kept in --data-dir and pushed later.`,
 			}
 			if f.gateway.Patience <= 0 {
 				return usagef("--patience is %v; it must be positive", f.gateway.Patience)
+			}
+			if f.gateway.MaxPending, err = parseSize(f.maxPending); err != nil {
+				return usagef("--max-pending: %w", err)
+			}
+			if f.gateway.MaxPending == 0 {
+				return usagef("--max-pending is %q; it must be positive", f.maxPending)
 			}
 			if err := f.gateway.Validate(); err != nil {
 				return &usageError{err}
@@ -80,6 +87,7 @@ own clients' mean; its update is kept in --data-dir and pushed later.`,
 	fs.StringVar(&f.gateway.Session, "session", "", "`name` of the session (required)")
 	fs.StringVar(&f.gateway.Dir, "data-dir", "", "`folder` for models on their way, and updates that no peer has yet (required)")
 	fs.DurationVar(&f.gateway.Patience, "patience", fedn.DefaultPatience, "how long the combiner waits for the mesh; FEDn gives up after 10m")
+	fs.StringVar(&f.maxPending, "max-pending", "20GB", "updates that no peer has yet take at most this `size` of the disk; the oldest go first")
 	fs.StringVar(&f.logFormat, "log-format", "console", "console or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	required(cmd, "combiner")

@@ -57,6 +57,8 @@ func TestFednUsage(t *testing.T) {
 		"combiner": {"combiner", "a/b", "a/b"},
 		"session":  {"session", "", "session"},
 		"patience": {"patience", "0s", "--patience is 0s"},
+		"pending":  {"max-pending", "much", "--max-pending"},
+		"nothing":  {"max-pending", "0", "--max-pending"},
 		"strategy": {"strategy", "guess", "guess"},
 		"level":    {"log-level", "loud", "--log-level"},
 		"open":     {"listen", "0.0.0.0:0", "--insecure"},

@@ -22,6 +22,7 @@ type collection struct {
 	spec    *aggregate.Spec
 	global  *file             // what the clients trained from, in the spec's layout
 	weights map[string]int64  // by client; 0 for those of which only the model came
+	bad     map[string]error  // why a client's metadata were refused
 	models  map[string]*file  // not summed up yet
 	summed  map[string]string // client to digest of those that are
 	sums    []*file           // exact sums over disjoint sets of clients
@@ -29,7 +30,7 @@ type collection struct {
 }
 
 func newCollection(dir string, spec *aggregate.Spec, global *file) *collection {
-	return &collection{dir: dir, spec: spec, global: global, weights: map[string]int64{}, models: map[string]*file{}, summed: map[string]string{}}
+	return &collection{dir: dir, spec: spec, global: global, weights: map[string]int64{}, bad: map[string]error{}, models: map[string]*file{}, summed: map[string]string{}}
 }
 
 // Close removes all files but those that were kept.

@@ -14,11 +14,14 @@ import (
 // errShape is returned for a model whose tensors are not those of the session.
 var errShape = errors.New("fedn: other tensors than the session's")
 
+// errValue is returned for a number that the session's dtype cannot hold.
+var errValue = errors.New("fedn: a value that the session cannot hold")
+
 // convertible returns nil when two layouts have the same names and shapes.
 func convertible(from, to *model.Layout) error {
 	fs, ts := from.Tensors(), to.Tensors()
 	if len(fs) != len(ts) {
-		return fmt.Errorf("%w: %d tensors, the session has %d", errShape, len(fs), len(ts))
+		return fmt.Errorf("%w: their number is %d, the session's %d", errShape, len(fs), len(ts))
 	}
 	for _, t := range ts {
 		i, ok := from.Lookup(t.Name)
@@ -98,7 +101,7 @@ func get(d model.DType, b []byte) number {
 }
 
 func put(d model.DType, b []byte, n number) error {
-	refused := func() error { return fmt.Errorf("%v does not fit %v", n.float, d) }
+	refused := func() error { return fmt.Errorf("%w: %v does not fit %v", errValue, n.float, d) }
 	switch d {
 	case model.F16:
 		h := model.FloatToHalf(n.float)

@@ -5,14 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fedmesh/fedmesh/aggregate"
 	"github.com/fedmesh/fedmesh/mesh/api"
-	"github.com/fedmesh/fedmesh/model"
 	"github.com/fedmesh/fedmesh/model/safetensors"
 )
 
@@ -27,45 +27,75 @@ type Mesh interface {
 }
 
 const (
-	// contactTime bounds how long a combiner waits for the mesh before it has anything to wait for.
-	contactTime = 10 * time.Second
 	// pollWait is how long one request for a newer model waits.
 	pollWait = 20 * time.Second
 	// roundsAtOnce is how many rounds are looked at in one request.
 	roundsAtOnce = 100
 )
 
-// contact finds the session, or opens it with a model, and learns its layout. Once that
+// contact finds the session, or opens it with the model at seed if one is given, and learns its layout. Once that
 // succeeded it does nothing.
-func (g *Gateway) contact(ctx context.Context, global *file) error {
-	if g.spec != nil {
+func (g *Gateway) contact(ctx context.Context, seed string) error {
+	if g.spec.Load() != nil {
 		return nil
 	}
 	info, err := g.mesh.Session(ctx, g.cfg.Session)
-	if statusOf(err) == http.StatusNotFound {
+	if api.TypeUnknownSession.Is(err) && seed != "" {
 		var created bool
-		info, created, err = g.mesh.CreateSession(ctx, g.cfg.Session, g.cfg.Open, api.File(global.Name()))
-		if statusOf(err) == http.StatusConflict { // another combiner was first
+		info, created, err = g.mesh.CreateSession(ctx, g.cfg.Session, g.cfg.Open, api.File(seed))
+		switch {
+		case api.TypeSessionConflict.Is(err): // another combiner was first
 			info, err = g.mesh.Session(ctx, g.cfg.Session)
+		case err != nil:
+			err = &openError{g.cfg.Session, err}
+		case created:
+			g.log.Info().Str("seed", info.Seed).Msg("opened the session with the combiner's global model")
 		}
-		if err == nil && created {
-			g.log.Info().Str("session", g.cfg.Session).Str("seed", info.Seed).Msg("opened the session with the combiner's global model")
-		}
 	}
 	if err != nil {
 		return err
 	}
-	seed, err := g.pullFile(ctx, api.PullOptions{Round: new(uint64)})
+	round := uint64(0)
+	first, err := g.pullFile(ctx, api.PullOptions{Round: &round})
 	if err != nil {
 		return err
 	}
-	defer seed.Close()
-	spec, err := specOf(seed)
+	defer first.Close()
+	spec, err := specOf(first)
 	if err != nil {
 		return err
 	}
-	g.spec = spec
+	if other := otherwise(g.cfg.Open, info.Config); other != "" {
+		g.log.Warn().Str("differs", other).Str("do", "give all gateways the same flags").Msg("the session was opened with another configuration than this gateway's, and keeps to that")
+	}
+	g.spec.Store(spec)
+	g.well()
 	return nil
+}
+
+// otherwise lists where a session differs from what was asked for and is not the default.
+func otherwise(asked, has api.SessionConfig) string {
+	usual := api.DefaultSessionConfig()
+	var out []string
+	for _, f := range []struct{ name, asked, usual, has any }{
+		{"strategy", asked.Strategy, usual.Strategy, has.Strategy},
+		{"target_combiners", asked.TargetCombiners, usual.TargetCombiners, has.TargetCombiners},
+		{"min_combiners", asked.MinCombiners, usual.MinCombiners, has.MinCombiners},
+		{"copies", asked.Copies, usual.Copies, has.Copies},
+		{"round_timeout", time.Duration(asked.RoundTimeout), time.Duration(usual.RoundTimeout), time.Duration(has.RoundTimeout)},
+		{"settle_timeout", time.Duration(asked.SettleTimeout), time.Duration(usual.SettleTimeout), time.Duration(has.SettleTimeout)},
+		{"lost_after", time.Duration(asked.LostAfter), time.Duration(usual.LostAfter), time.Duration(has.LostAfter)},
+	} {
+		if f.asked != f.usual && f.asked != f.has {
+			out = append(out, fmt.Sprintf("%s is %v, not %v", f.name, f.has, f.asked))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(asked.Params)) {
+		if v := asked.Params[name]; asked.Strategy == has.Strategy && v != has.Params[name] {
+			out = append(out, fmt.Sprintf("%s is %q, not %q", name, has.Params[name], v))
+		}
+	}
+	return strings.Join(out, "; ")
 }
 
 // specOf returns the spec of a session with this seed.
@@ -101,30 +131,6 @@ func (g *Gateway) pull(ctx context.Context, o api.PullOptions) (*file, uint64, e
 		return nil, 0, errors.Join(err, f.Close())
 	}
 	return f, info.Round, nil
-}
-
-// base returns the digest under which the session knows the model that clients trained from;
-// empty when it does not.
-func (g *Gateway) base(ctx context.Context, d model.Digest) (string, error) {
-	_, err := g.mesh.Head(ctx, g.cfg.Session, api.PullOptions{Digest: d.String()})
-	switch {
-	case statusOf(err) == http.StatusNotFound:
-		g.log.Warn().Str("session", g.cfg.Session).Stringer("model", d).
-			Msg("the combiner's global model is none of the session's: its clients' models count as if trained from the latest")
-		return "", nil
-	case err != nil:
-		return "", err
-	}
-	return d.String(), nil
-}
-
-// push delivers an update until it is acknowledged.
-func (g *Gateway) push(ctx context.Context, p pending) (api.Receipt, error) {
-	base := p.Base
-	if base == "" {
-		base = "latest"
-	}
-	return g.mesh.Push(ctx, g.cfg.Session, api.PushOptions{Combiner: g.cfg.Combiner, ID: p.ID, Weight: p.Weight, Base: base}, api.File(p.path))
 }
 
 // await returns the model of the round that counts an update.
@@ -167,35 +173,4 @@ func (g *Gateway) counting(ctx context.Context, r api.Receipt) (uint64, error) {
 		}
 		from = rounds[len(rounds)-1].Round + 1
 	}
-}
-
-// statusOf is the HTTP status of a refusal, 0 for anything else.
-func statusOf(err error) int {
-	if p, ok := errors.AsType[*api.Problem](err); ok {
-		return p.Status
-	}
-	return 0
-}
-
-// refused tells whether trying again cannot help until somebody does something about it.
-func refused(err error) bool {
-	s := statusOf(err)
-	return s >= 400 && s < 500 && s != http.StatusRequestTimeout && s != http.StatusTooManyRequests
-}
-
-// advice says what to do about a refusal.
-func advice(err error) string {
-	switch statusOf(err) {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return "the mesh refuses this gateway's token: give one with the role combiner that may push to this session as this combiner (--token-file)"
-	case http.StatusNotFound:
-		return "the session is not there: open it, or check --session and --peers"
-	case http.StatusConflict:
-		return "the session is closed or holds other bytes under this key: check --session, and that no other gateway has this --combiner"
-	case http.StatusUnprocessableEntity:
-		return "the models do not have the session's tensors or hold values that are not numbers: start another session for another model"
-	case http.StatusRequestEntityTooLarge:
-		return "the model is larger than the peers take (node --max-body)"
-	}
-	return "see the error"
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/fedmesh/fedmesh/aggregate"
 	"github.com/fedmesh/fedmesh/model"
 	"github.com/fedmesh/fedmesh/model/codec"
+	"github.com/fedmesh/fedmesh/model/safetensors"
 )
 
 // file is a model on disk, in canonical form. Whoever has it closes it, which
@@ -41,6 +42,58 @@ func (f *file) Close() error {
 	}
 	f.File = nil
 	return err
+}
+
+// open reads a canonical model that lies somewhere. Closing it leaves it there.
+func open(path string) (*file, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("fedn: %w", err)
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("fedn: %w", err), f.Close())
+	}
+	l, err := safetensors.ReadLayout(f, st.Size())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("fedn: %s: %w", path, err), f.Close())
+	}
+	return &file{File: f, layout: l, kept: true}, nil
+}
+
+// sum computes the digest of a model's bytes.
+func (f *file) sum() (model.Digest, error) {
+	h := model.NewHash()
+	if _, err := io.Copy(h, io.NewSectionReader(f, 0, f.layout.Size())); err != nil {
+		return model.Digest{}, fmt.Errorf("fedn: %w", err)
+	}
+	return model.Digest(h.Sum(nil)), nil
+}
+
+// move gives a file another path, where it is kept. It is closed meanwhile, since not every system
+// renames what is open.
+func (f *file) move(path string) error {
+	old := f.Name()
+	if err := f.File.Close(); err != nil {
+		return fmt.Errorf("fedn: %w", err)
+	}
+	at := path
+	err := os.Rename(old, path)
+	if err != nil {
+		at = old
+	} else {
+		f.kept = true
+	}
+	again, openErr := os.Open(at)
+	if openErr != nil {
+		f.File = nil
+		return errors.Join(fmt.Errorf("fedn: %w", openErr), err)
+	}
+	f.File = again
+	if err != nil {
+		return fmt.Errorf("fedn: %w", err)
+	}
+	return nil
 }
 
 // maxModel bounds a model that comes without a known layout.

@@ -1,13 +1,13 @@
 package fedn
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -22,6 +22,9 @@ import (
 // 600 s, and the answer takes time too.
 const DefaultPatience = 540 * time.Second
 
+// DefaultMaxPending is 20 GB.
+const DefaultMaxPending = 20e9
+
 // Config says for which combiner a gateway speaks, and to which session.
 type Config struct {
 	Combiner string            // name of the combiner in the session; each gateway's own
@@ -30,6 +33,25 @@ type Config struct {
 	Dir      string            // for models on their way, and updates that no peer has yet
 	Patience time.Duration     // 0: DefaultPatience
 	Logger   zerolog.Logger
+
+	// MaxPending is how many bytes updates that no peer has may take on disk, with the models that they were trained from; the oldest go first. Those
+	// that the mesh refused may take a quarter of that beside. 0: DefaultMaxPending.
+	MaxPending int64
+
+	short time.Duration // how long a combiner waits for the mesh before it has anything to wait for
+	retry time.Duration // until updates on disk are tried again
+	tell  time.Duration // until the log says that a round waits
+	again time.Duration // until the log says a thing again
+}
+
+func (c Config) withDefaults() Config {
+	c.Patience = cmp.Or(c.Patience, DefaultPatience)
+	c.MaxPending = cmp.Or(c.MaxPending, DefaultMaxPending)
+	c.short = cmp.Or(c.short, 10*time.Second)
+	c.retry = cmp.Or(c.retry, 15*time.Second)
+	c.tell = cmp.Or(c.tell, 15*time.Second)
+	c.again = cmp.Or(c.again, 10*time.Minute)
+	return c
 }
 
 // Validate lists all that is wrong with c, joined; nil when nothing is.
@@ -40,6 +62,9 @@ func (c Config) Validate() error {
 	}
 	if c.Patience < 0 {
 		faults = append(faults, fmt.Errorf("fedn: Patience is %v; it must be positive", c.Patience))
+	}
+	if c.MaxPending < 0 {
+		faults = append(faults, fmt.Errorf("fedn: MaxPending is %d; it must be positive", c.MaxPending))
 	}
 	return errors.Join(faults...)
 }
@@ -58,10 +83,15 @@ type Gateway struct {
 	tasks  sync.WaitGroup
 	kick   chan struct{}
 
-	mu   sync.Mutex      // one question of FEDn's at a time
-	spec *aggregate.Spec // the session's; nil until the mesh was reached
-	now  *collection     // what is being stored
-	last *answer         // what was said last, for who asks again
+	spec    atomic.Pointer[aggregate.Spec] // the session's; nil until the mesh was reached
+	joined  atomic.Bool                    // a round was answered with a model of the session
+	trouble trouble
+
+	mu   sync.Mutex  // one question of FEDn's at a time
+	now  *collection // what is being stored
+	last *answer     // what was said last, for who asks again
+
+	refusedAt time.Time // when the combiner was told that its global model cannot be used; with mu
 
 	busy sync.Mutex // one delivery at a time
 }
@@ -78,23 +108,19 @@ func New(cfg Config, mesh Mesh) (*Gateway, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if cfg.Patience == 0 {
-		cfg.Patience = DefaultPatience
-	}
+	cfg = cfg.withDefaults()
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("fedn: %w", err)
 	}
-	s, err := openSpool(cfg.Dir)
+	s, err := openSpool(cfg.Dir, cfg.MaxPending)
 	if err != nil {
-		return nil, err
-	}
-	if _, err := s.list(); err != nil {
 		return nil, err
 	}
 	g := &Gateway{
 		cfg: cfg, mesh: mesh, spool: s, kick: make(chan struct{}, 1),
 		log: cfg.Logger.With().Str("combiner", cfg.Combiner).Str("session", cfg.Session).Logger(),
 	}
+	g.joined.Store(hasJoined(cfg))
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.tasks.Go(g.deliverLate)
 	return g, nil
@@ -113,166 +139,4 @@ func (g *Gateway) Close() error {
 		g.last = nil
 	}
 	return err
-}
-
-// begin starts a round from the combiner's global model.
-func (g *Gateway) begin(ctx context.Context, r io.Reader) error {
-	f, err := ingest(g.cfg.Dir, r)
-	if err != nil {
-		return err
-	}
-	short, cancel := context.WithTimeout(ctx, contactTime)
-	defer cancel()
-	if err := g.contact(short, f); err != nil {
-		g.complain(err, "the mesh does not answer yet")
-	}
-	spec := g.spec
-	if spec == nil { // the session will have it, if it is opened with this model
-		if spec, err = specOf(f); err != nil {
-			return errors.Join(err, f.Close())
-		}
-	}
-	if f, err = conform(ctx, g.cfg.Dir, f, spec); err != nil {
-		return err
-	}
-	err = g.now.Close()
-	g.now = newCollection(g.cfg.Dir, spec, f)
-	return err
-}
-
-// answer computes, delivers and waits, and returns what to say.
-func (g *Gateway) answer(ctx context.Context) (*file, error) {
-	c := g.now
-	if c == nil {
-		return nil, errors.New("fedn: asked for an aggregate before a global model was stored")
-	}
-	if c.clients() == 0 { // FEDn asks once more after a failure, but has thrown the clients' models away
-		if g.last != nil && g.last.global == c.global.digest {
-			return g.last.model, nil
-		}
-		g.log.Warn().Msg("no client brought a model that can be used: the model stays as it is")
-		return c.global, nil
-	}
-	mean, weight, err := c.mean(ctx)
-	if err != nil {
-		return nil, err
-	}
-	clients := c.clients()
-	p, err := g.spool.add(pending{ID: rand.Text(), Weight: weight, Base: c.global.digest.String()}, mean)
-	if err != nil {
-		return nil, errors.Join(err, mean.Close())
-	}
-	start := time.Now()
-	patient, cancel := context.WithTimeout(ctx, g.cfg.Patience)
-	defer cancel()
-	out, acknowledged, err := g.exchange(patient, p, c)
-	if err != nil {
-		g.complain(err, "the combiner goes on with its own clients' mean; the update is on disk and is pushed when the mesh takes it")
-		out = mean
-		g.wake()
-	} else {
-		g.log.Info().Int("clients", clients).Int64("weight", weight).Str("update", p.ID).Stringer("model", out.digest).
-			Dur("push", acknowledged.Sub(start)).Dur("took", time.Since(start)).Msg("round done")
-		err = mean.Close()
-	}
-	if g.last != nil {
-		err = errors.Join(err, g.last.model.Close())
-	}
-	g.last = &answer{global: c.global.digest, model: out}
-	if err != nil && out != mean {
-		g.log.Warn().Err(err).Msg("a file could not be closed")
-	}
-	return out, nil
-}
-
-// exchange delivers an update and returns the model of the round that counts it, and when the update was
-// acknowledged.
-func (g *Gateway) exchange(ctx context.Context, p pending, c *collection) (*file, time.Time, error) {
-	if err := g.contact(ctx, c.global); err != nil {
-		return nil, time.Time{}, err
-	}
-	g.busy.Lock()
-	receipt, err := g.deliver(ctx, p)
-	g.busy.Unlock()
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	acknowledged := time.Now()
-	f, err := g.await(ctx, receipt)
-	return f, acknowledged, err
-}
-
-// deliver pushes an update until a peer has acknowledged it, and forgets it then. It is called
-// with busy held.
-func (g *Gateway) deliver(ctx context.Context, p pending) (api.Receipt, error) {
-	digest, err := model.ParseDigest(p.Base)
-	if err != nil {
-		return api.Receipt{}, fmt.Errorf("fedn: update %s: %w", p.ID, err)
-	}
-	if p.Base, err = g.base(ctx, digest); err != nil {
-		return api.Receipt{}, err
-	}
-	receipt, err := g.push(ctx, p)
-	if err != nil {
-		return receipt, err
-	}
-	return receipt, g.spool.done(p)
-}
-
-// deliverLate pushes what is on disk, now and then, until Close.
-func (g *Gateway) deliverLate() {
-	const every = 15 * time.Second
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-g.ctx.Done():
-			return
-		case <-timer.C:
-		case <-g.kick:
-		}
-		g.deliverAll()
-		timer.Reset(every)
-	}
-}
-
-func (g *Gateway) deliverAll() {
-	if !g.busy.TryLock() {
-		return // a round is being delivered, and this one's turn comes
-	}
-	defer g.busy.Unlock()
-	ps, err := g.spool.list()
-	if err != nil {
-		g.log.Error().Err(err).Msg("updates on disk cannot be read")
-		return
-	}
-	for _, p := range ps {
-		ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Patience)
-		r, err := g.deliver(ctx, p)
-		cancel()
-		switch {
-		case g.ctx.Err() != nil:
-			return
-		case err != nil:
-			g.complain(err, "an update on disk was not pushed")
-			return
-		}
-		g.log.Info().Str("update", p.ID).Uint64("round", r.BaseRound).Msg("pushed an update late: it counts as a step from its older base")
-	}
-}
-
-func (g *Gateway) wake() {
-	select {
-	case g.kick <- struct{}{}:
-	default:
-	}
-}
-
-// complain says what went wrong, and what to do when waiting does not help.
-func (g *Gateway) complain(err error, what string) {
-	e := g.log.Warn()
-	if refused(err) {
-		e = g.log.Error().Str("do", advice(err))
-	}
-	e.Err(err).Msg(what)
 }

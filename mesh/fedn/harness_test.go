@@ -10,6 +10,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/fedmesh/fedmesh/mesh"
+	"github.com/fedmesh/fedmesh/mesh/access"
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/fedn"
 	"github.com/fedmesh/fedmesh/mesh/fedn/fednpb"
@@ -37,6 +39,7 @@ type peer struct {
 	t    *testing.T
 	addr string
 	dir  string
+	let  *access.Set // nil: everybody in
 	stop func()
 }
 
@@ -68,7 +71,7 @@ func (p *peer) up() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	server := api.NewServer(m, api.ServerOptions{})
+	server := api.NewServer(m, p.options())
 	mux := http.NewServeMux()
 	mux.Handle("/v1/peer/", m.PeerHandler())
 	mux.Handle("/", server)
@@ -90,9 +93,18 @@ func (p *peer) up() {
 	}
 }
 
-func (p *peer) client() *api.Client {
+func (p *peer) options() api.ServerOptions {
+	if p.let == nil {
+		return api.ServerOptions{}
+	}
+	return api.ServerOptions{Tokens: func() *access.Set { return p.let }}
+}
+
+func (p *peer) client() *api.Client { return p.bearer("") }
+
+func (p *peer) bearer(token string) *api.Client {
 	p.t.Helper()
-	c, err := api.NewClient([]string{p.addr}, api.ClientOptions{MaxBackoff: 100 * time.Millisecond})
+	c, err := api.NewClient([]string{p.addr}, api.ClientOptions{MaxBackoff: 100 * time.Millisecond, Token: token})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -103,15 +115,40 @@ func (p *peer) client() *api.Client {
 // combiner calls a gateway as FEDn's does.
 type combiner struct {
 	t    *testing.T
-	log  *bytes.Buffer
+	log  *lines
+	said []string // what FEDn's combiner logs: the answers to models that it stored, and the errors
 	stub fednpb.FunctionServiceClient
 	stop func()
 }
 
+// lines are a log that may be read while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Reset()
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 func startGateway(t *testing.T, c fedn.Mesh, name, dir string, change func(*fedn.Config)) *combiner {
 	t.Helper()
-	cb := &combiner{t: t, log: &bytes.Buffer{}}
-	cfg := fedn.Config{Combiner: name, Session: "s", Open: api.DefaultSessionConfig(), Dir: dir, Logger: zerolog.New(zerolog.SyncWriter(cb.log))}
+	cb := &combiner{t: t, log: &lines{}}
+	cfg := fedn.Config{Combiner: name, Session: "s", Open: api.DefaultSessionConfig(), Dir: dir, Logger: zerolog.New(cb.log)}
 	cfg.Open.TargetCombiners = 1
 	if change != nil {
 		change(&cfg)
@@ -165,8 +202,13 @@ func (c *combiner) store(id string, b []byte, size int) error {
 		b = b[n:]
 	}
 	_ = s.Send(&fednpb.StoreModelRequest{Id: id})
-	_, err = s.CloseAndRecv()
-	return err
+	r, err := s.CloseAndRecv()
+	if err != nil {
+		c.said = append(c.said, err.Error())
+		return err
+	}
+	c.said = append(c.said, r.GetStatus())
+	return nil
 }
 
 // trained is what a client brings.

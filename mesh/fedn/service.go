@@ -22,6 +22,12 @@ import (
 // globalModel is the id under which FEDn stores the model that all trained from.
 const globalModel = "global_model"
 
+// refuseAgain is how soon FEDn tries again when an aggregation has failed; there is more between two rounds, if they are not very short.
+const refuseAgain = 5 * time.Second
+
+// errSaid is what is wrong with a client whose metadata were refused, which the log has said.
+var errSaid = errors.New("fedn: its metadata cannot be used")
+
 // ServerOptions are what a gRPC server of a Gateway needs: FEDn pings an idle connection
 // every five minutes, and sends models in pieces of a megabyte.
 func ServerOptions() []grpc.ServerOption {
@@ -70,6 +76,9 @@ func (g *Gateway) HandleMetadata(_ context.Context, r *fednpb.ClientMetaRequest)
 		err = g.weigh(client, weight)
 	}
 	if err != nil {
+		if g.now != nil {
+			g.now.bad[client] = fmt.Errorf("%w: %w", errSaid, err)
+		}
 		g.leaveOut(client, err)
 		return &fednpb.ClientMetaResponse{Status: "left out: " + err.Error()}, nil
 	}
@@ -95,6 +104,7 @@ func (g *Gateway) weigh(client string, weight int64) error {
 		return fmt.Errorf("fedn: with %d examples the round would have more than 2^38-1", weight)
 	}
 	c.weights[client] = weight
+	delete(c.bad, client)
 	return nil
 }
 
@@ -132,8 +142,12 @@ func (g *Gateway) HandleStoreModel(s grpc.ClientStreamingServer[fednpb.StoreMode
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	said := "stored the model of " + id
 	if id == globalModel {
-		err = g.begin(s.Context(), p)
+		var note string
+		if note, err = g.begin(s.Context(), p); note != "" {
+			said += ", but " + note
+		}
 	} else {
 		err = g.store(s.Context(), id, p)
 	}
@@ -145,19 +159,40 @@ func (g *Gateway) HandleStoreModel(s grpc.ClientStreamingServer[fednpb.StoreMode
 	}
 	switch {
 	case err == nil:
-		return s.SendAndClose(&fednpb.StoreModelResponse{Status: "stored the model of " + id})
+		return s.SendAndClose(&fednpb.StoreModelResponse{Status: said})
 	case id == globalModel:
-		g.log.Error().Err(err).Msg("the combiner's global model cannot be used: start the session in FEDn from a model of the mesh's session")
-		return status.Error(codes.InvalidArgument, err.Error())
+		return g.refuseGlobal(err)
 	}
-	g.leaveOut(id, err)
+	if !errors.Is(err, errSaid) {
+		g.leaveOut(id, err)
+	}
 	return s.SendAndClose(&fednpb.StoreModelResponse{Status: "left out: " + err.Error()})
+}
+
+// refuseGlobal answers a combiner whose global model cannot be used: it goes on by itself. FEDn logs an error of one code and tries thrice, and another
+// one it neither logs nor tries again; so it gets the first once a round.
+func (g *Gateway) refuseGlobal(err error) error {
+	do := g.advice(err)
+	if g.trouble.fresh("global: "+err.Error(), g.cfg.again) {
+		g.log.Error().Err(err).Str("do", do).Msg("the combiner's global model cannot be used: it goes on without the mesh")
+	}
+	code := codes.FailedPrecondition
+	if g.refusedAt.Add(refuseAgain).After(time.Now()) {
+		code = codes.InvalidArgument
+		g.refusedAt = time.Time{}
+	} else {
+		g.refusedAt = time.Now()
+	}
+	return status.Errorf(code, "the mesh cannot use the combiner's global model: %v: %s", err, do)
 }
 
 // store takes a client's model.
 func (g *Gateway) store(ctx context.Context, client string, r io.Reader) error {
 	if g.now == nil {
 		return errors.New("fedn: a client's model before a global model")
+	}
+	if err := g.now.bad[client]; err != nil {
+		return err
 	}
 	f, err := ingest(g.cfg.Dir, r)
 	if err != nil {
