@@ -71,12 +71,15 @@ func goBuild(ctx context.Context, dir, binary string) error {
 }
 
 // form makes one system of the processes that were started. fedmesh does that by
-// itself; Raft is told once who its servers are.
-func (s system) form(ctx context.Context, dial dialer, urls []string) error {
-	if s.name != sysRaft {
+// itself, and is waited for; Raft is told once who its servers are.
+func (s system) form(ctx context.Context, dial dialer, cluster *process.Cluster) error {
+	switch s.name {
+	case sysMesh:
+		return cluster.Together(ctx, "")
+	case sysSingle:
 		return nil
 	}
 	transport := &http.Transport{DialContext: dial}
 	defer transport.CloseIdleConnections()
-	return raftctl.Form(ctx, &http.Client{Transport: transport}, urls)
+	return raftctl.Form(ctx, &http.Client{Transport: transport}, cluster.URLs())
 }

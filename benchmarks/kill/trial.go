@@ -106,7 +106,7 @@ func runTrial(ctx context.Context, c config, s system, l *load.Load, show func(s
 	if err := t.cluster.Start(starting); err != nil {
 		return nil, err
 	}
-	if err := s.form(starting, t.judgeDial(), t.cluster.URLs()); err != nil {
+	if err := s.form(starting, t.judgeDial(), t.cluster); err != nil {
 		return nil, err
 	}
 	if err := t.open(starting); err != nil {

@@ -174,7 +174,7 @@ func (x *runner) prepare(c config, binary, dir string, onWire bool) (err error) 
 func (x *runner) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return x.cluster.Start(ctx)
+	return errors.Join(x.cluster.Start(ctx), x.cluster.Together(ctx, ""))
 }
 
 // create opens the session, or takes the one that is open.

@@ -52,7 +52,7 @@ func measure(ctx context.Context, c config, l *load.Load, peers int) (x report.R
 		return x, want, err
 	}
 	defer func() { err = errors.Join(err, cluster.Close()) }()
-	if err := cluster.Start(ctx); err != nil {
+	if err := errors.Join(cluster.Start(ctx), cluster.Together(ctx, "")); err != nil {
 		return x, want, err
 	}
 	r := &round{load: l, cluster: cluster, run: &x}

@@ -70,7 +70,7 @@ func TestTokensProcess(t *testing.T) {
 			}
 		}
 	})
-	if err := cluster.Start(ctx); err != nil {
+	if err := errors.Join(cluster.Start(ctx), cluster.Together(ctx, tokens["reader"])); err != nil {
 		t.Fatal(err)
 	}
 

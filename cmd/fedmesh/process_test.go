@@ -339,7 +339,7 @@ func startCluster(ctx context.Context, t *testing.T, n int, args ...string) (clu
 		}
 		checkLogs(t, cluster)
 	})
-	if err := cluster.Start(ctx); err != nil {
+	if err := errors.Join(cluster.Start(ctx), cluster.Together(ctx, "")); err != nil {
 		t.Fatal(err)
 	}
 	return cluster, binary

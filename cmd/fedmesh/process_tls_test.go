@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -149,7 +150,7 @@ func TestRotationOfEverything(t *testing.T) {
 		}
 		checkLogs(t, m.cluster)
 	})
-	if err := m.cluster.Start(ctx); err != nil {
+	if err := errors.Join(m.cluster.Start(ctx), m.cluster.Together(ctx, "")); err != nil {
 		t.Fatal(err)
 	}
 	names := m.cluster.Names()

@@ -4,6 +4,8 @@ package process_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"net/http"
@@ -11,11 +13,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
 
@@ -50,6 +54,14 @@ func fakeNode(args []string) int {
 		return 1
 	}
 	http.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
+	var asked atomic.Int32
+	http.HandleFunc("/v1/mesh", func(w http.ResponseWriter, r *http.Request) {
+		peers := []api.PeerInfo{{Name: "a", State: api.PeerAlive}, {Name: "b", State: api.PeerSuspect}}
+		if r.Header.Get("Authorization") == "Bearer t" && asked.Add(1) > 3 {
+			peers[1].State = api.PeerAlive
+		}
+		_ = json.NewEncoder(w).Encode(api.MeshInfo{Peers: peers})
+	})
 	_ = http.ListenAndServe(*listen, nil)
 	return 1
 }
@@ -147,6 +159,27 @@ func TestClusterLives(t *testing.T) {
 	}
 	if c.Kill("z") == nil {
 		t.Error("an unknown node was killed")
+	}
+}
+
+func TestTogether(t *testing.T) {
+	c := newCluster(t, 2)
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Together(t.Context(), "t"); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := c.Together(ctx, ""); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "sees only a") {
+		t.Errorf("of two that have not met: %v", err)
+	}
+	if err := c.Kill("b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Together(t.Context(), ""); err != nil {
+		t.Errorf("one that is dead is waited for: %v", err)
 	}
 }
 

@@ -9,6 +9,7 @@
 //	cluster, err := process.NewCluster(process.Options{Binary: binary, N: 3, Dir: dir})
 //	defer cluster.Close()
 //	err = cluster.Start(ctx)     // all answer /readyz
+//	err = cluster.Together(ctx, "")  // and have met each other
 //	err = cluster.Kill("b")      // SIGKILL
 //	err = cluster.Restart(ctx, "b")
 //

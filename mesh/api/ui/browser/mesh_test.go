@@ -65,6 +65,11 @@ func start(t *testing.T, binary string, n int, args ...string) *mesh {
 	if err := c.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
+	if n > 1 {
+		if err := c.Together(ctx, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
 	client, err := api.NewClient(c.URLs(), api.ClientOptions{})
 	if err != nil {
 		t.Fatal(err)
