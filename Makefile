@@ -27,7 +27,7 @@ DIST     ?= $(CURDIR)/dist
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help run build release release-check test test-net test-ui test-fedn test-python vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
+.PHONY: help run build release release-check test test-net test-ui test-fedn test-python test-pytorch vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,21 @@ test-python: ## the Python client against three peers, and mypy (PYTHON=python3)
 	  cd examples/python; \
 	  .venv/bin/python -m mypy; \
 	  PYTHONDONTWRITEBYTECODE=1 FEDMESH=$(BIN)/fedmesh .venv/bin/python -m pytest $(ARGS); \
+	fi
+
+test-pytorch: ## a CNN of real PyTorch over the mesh, one peer killed (PYTHON=python3; ARGS= for its flags)
+	@if ! $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then \
+	  echo "NOT RUN: the PyTorch example needs Python 3.9 or later with venv, and this machine has none (name one by PYTHON)"; \
+	else \
+	  set -e; \
+	  $(MAKE) --no-print-directory build; \
+	  cd examples/pytorch; \
+	  ./venv.sh '$(PYTHON)'; \
+	  .venv/bin/python -m mypy; \
+	  export PYTHONDONTWRITEBYTECODE=1 FEDMESH=$(BIN)/fedmesh; \
+	  .venv/bin/python -m pytest -q; \
+	  .venv/bin/python -m pytest -q ../python/tests/test_models.py -k pytorch; \
+	  .venv/bin/python -m federation $(ARGS); \
 	fi
 
 sim: ## the seeded simulator (SEED=1 N=2000)
