@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
-	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/fedn"
 )
 
@@ -42,7 +41,8 @@ its own controller, may share a session.
 
 While no peer answers the combiner waits, and after --patience goes on with its
 own clients' mean; its update is kept in --data-dir/pending and pushed later. What
-the mesh will never take goes to --data-dir/refused, and the log says why.`,
+the mesh will never take goes to --data-dir/refused, and the log says why. The files
+of --token-file, --ca, --cert and --key are read again when they change.`,
 		Example: `  fedmesh fedn --combiner north --session digits --data-dir north --target-combiners 4 --peers http://a:8080,http://b:8080
   HOOK_SERVICE_HOST=127.0.0.1:12081 fedn combiner start --init combiner.yaml`,
 		Args: cobra.NoArgs,
@@ -75,7 +75,19 @@ the mesh will never take goes to --data-dir/refused, and the log says why.`,
 				return hint(err, "free the address, or choose another with --listen; the combiner's HOOK_SERVICE_HOST must name it")
 			}
 			defer ln.Close()
-			return f.client.call(cmd, func(ctx context.Context, c *api.Client) error { return runFedn(ctx, ln, f.gateway, c, log) })
+			token, err := clientToken(cmd, f.client.token)
+			if err != nil {
+				return err
+			}
+			c, err := f.client.lasting(token, log)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if err := runFedn(cmd.Context(), ln, f.gateway, c, log); err != nil {
+				return &remoteError{err}
+			}
+			return nil
 		},
 	}
 	f.client.registerPeers(cmd)
@@ -101,7 +113,7 @@ const fednDrain = 5 * time.Second
 
 // runFedn serves until ctx ends. What a round has gathered by then is FEDn's to send again; updates
 // that no peer has are on disk.
-func runFedn(ctx context.Context, ln net.Listener, cfg fedn.Config, c *api.Client, log zerolog.Logger) error {
+func runFedn(ctx context.Context, ln net.Listener, cfg fedn.Config, c *lastingClient, log zerolog.Logger) error {
 	g, err := fedn.New(cfg, c)
 	if err != nil {
 		return err
