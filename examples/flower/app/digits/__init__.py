@@ -1,0 +1,1 @@
+"""A Flower app: MNIST's digits, learned by a small network in numpy."""

@@ -1,0 +1,100 @@
+"""Processes that are started here, and ended here with all that they started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+
+class Failed(RuntimeError):
+    """The example cannot go on; the text says why, and where more is to be read."""
+
+
+class Crew:
+    """Processes by name, each with its log."""
+
+    def __init__(self, logs: Path, env: Mapping[str, str]) -> None:
+        self.logs, self.env = logs, dict(env)
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, command: Sequence[str | Path]) -> None:
+        with open(self.logs / f"{name}.log", "ab") as log:
+            self._running[name] = subprocess.Popen(
+                [str(c) for c in command], env=self.env, cwd=self.logs, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def run(self, command: Sequence[str | Path], seconds: float = 60) -> str:
+        """A command that ends by itself; its standard output."""
+        done = subprocess.run([str(c) for c in command], env=self.env, cwd=self.logs, capture_output=True, text=True, timeout=seconds, check=False)
+        if done.returncode != 0:
+            raise Failed(f"{Path(command[0]).name} {command[1]} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done.stdout
+
+    def alive(self, name: str) -> None:
+        """Fail when a process has ended."""
+        code = self._running[name].poll()
+        if code is not None:
+            raise Failed(f"{name} ended with {code}, see {self.logs / name}.log:\n{self.tail(name)}")
+
+    def tail(self, name: str) -> str:
+        return (self.logs / f"{name}.log").read_text(errors="replace")[-2000:]
+
+    def kill(self, name: str) -> list[str]:
+        """SIGKILL to a process and all below it, at once; returns the commands killed."""
+        process = self._running.pop(name, None)
+        if process is None:
+            return []
+        below = [] if process.poll() is not None else descendants(process.pid)
+        for pid in [process.pid, *(pid for pid, _ in below)]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        process.wait()
+        return [command for _, command in below]
+
+    def end(self) -> None:
+        for name in list(self._running):
+            self.kill(name)
+
+
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """The processes below one, with their commands, as ps has them."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], check=True, capture_output=True, text=True).stdout
+    below: dict[int, list[tuple[int, str]]] = {}
+    for line in listed.splitlines():
+        fields = line.split(None, 2)
+        if len(fields) == 3:
+            below.setdefault(int(fields[1]), []).append((int(fields[0]), fields[2]))
+    found: list[tuple[int, str]] = []
+    parents = [pid]
+    while parents:
+        children = below.get(parents.pop(), [])
+        found += children
+        parents += [child for child, _ in children]
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as s:
+        s.settimeout(1)
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(done: Callable[[], bool], what: str, seconds: float = 60, every: float = 0.1) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            raise Failed(f"after {seconds:.0f} s {what}")
+        time.sleep(every)

@@ -1,0 +1,132 @@
+"""What happens: each federation by itself, then both over the mesh, with two kills in the middle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fedmesh
+from fedmesh.local import LocalMesh
+
+from . import data
+from .federation import Federation, connections, environment
+from .processes import Crew, Failed, until
+
+SURVIVOR, VICTIM, PEER = "north", "south", "a"  # PEER is the one that SURVIVOR talks to
+SESSION = "digits"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Numbers of a run."""
+
+    folder: Path
+    binary: Path | None
+    seed: int
+    rounds: int
+    kill: int  # the round in whose middle things are killed
+    round_timeout: float
+    say: Callable[[str], None]
+
+    def report(self, run: str, federation: str) -> Path:
+        return self.folder / "reports" / run / federation
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the judge needs to know of a run, beside the files."""
+
+    killed: list[str]  # commands
+    killed_at: float
+    rounds: list[fedmesh.Round]
+    models: dict[tuple[str, int], fedmesh.Model]  # of each peer that lives, by round
+
+
+def play(plan: Plan) -> Seen:
+    for name in ("home", "logs", "data", "reports", "peers"):
+        (plan.folder / name).mkdir(parents=True, exist_ok=True)
+    data.deal(data.folder(), plan.folder / "data", plan.seed)
+    crew = Crew(plan.folder / "logs", environment(plan.folder / "home"))
+    try:
+        plan.say("starting three peers, two SuperLinks, five SuperNodes")
+        federations = [Federation(crew, name, nodes, plan.folder / "data", plan.seed) for name, nodes in data.NODES.items()]
+        connections(plan.folder / "home", federations)
+        with LocalMesh(plan.binary, folder=plan.folder / "peers") as peers:
+            for f in federations:
+                f.ready()
+            submit(plan, "alone", federations, {})
+            for f in federations:
+                wait(plan, "alone", f.name, plan.rounds, crew)
+            return together(plan, federations, peers, crew)
+    finally:
+        crew.end()
+
+
+def together(plan: Plan, federations: list[Federation], peers: LocalMesh, crew: Crew) -> Seen:
+    """Both over the mesh, each beginning with a peer of its own."""
+    order = {SURVIVOR: peers.urls, VICTIM: peers.urls[1:] + peers.urls[:1]}
+    submit(plan, "mesh", federations, {f.name: ",".join(order[f.name]) for f in federations})
+    for name in data.NODES:
+        wait(plan, "mesh", name, plan.kill - 1, crew)
+    kept = plan.report("mesh", VICTIM)
+    until(lambda: any(kept.glob(f"{plan.kill - 1}-*.npz")), f"{VICTIM}'s nodes have not trained in round {plan.kill}", 120, 0.02)
+    plan.say(f"round {plan.kill}: a node of {VICTIM} has trained; killing its SuperLink and ServerApp, and the peer {PEER}")
+    killed_at = time.time()
+    killed = next(f for f in federations if f.name == VICTIM).kill()
+    peers.kill(PEER)
+    if not any("flwr-serverapp" in command for command in killed):
+        raise Failed(f"no ServerApp ran below {VICTIM}'s SuperLink, only {killed}")
+    wait(plan, "mesh", SURVIVOR, plan.rounds, crew)
+    living = [name for name in peers.names if name != PEER]
+    models: dict[tuple[str, int], fedmesh.Model] = {}
+    rounds: list[fedmesh.Round] = []
+    for name in living:
+        with fedmesh.Mesh(peers.url(name), timeout=30) as mesh:
+            session = mesh.session(SESSION)
+            rounds = [r for r in session.rounds(1, 1000) if r.model]
+            models |= {(name, r.round): session.pull(which=r.round) for r in rounds}
+    return Seen(killed, killed_at, rounds, models)
+
+
+def submit(plan: Plan, run: str, federations: list[Federation], peers: dict[str, str]) -> None:
+    plan.say("flwr run: " + ("both over the mesh" if peers else "each by itself"))
+
+    def one(f: Federation) -> None:
+        config: dict[str, str | int] = {"num-rounds": plan.rounds, "num-nodes": len(f.nodes), "seed": plan.seed, "combiner": f.name}
+        config |= {"test": str(plan.folder / "data" / "test.npz"), "report": str(plan.report(run, f.name))}
+        config |= {"session": SESSION, "round-timeout": f"{plan.round_timeout}s", "peers": peers.get(f.name, "")}
+        f.submit(config)
+
+    with ThreadPoolExecutor(len(federations)) as pool:
+        list(pool.map(one, federations))
+
+
+def wait(plan: Plan, run: str, federation: str, rounds: int, crew: Crew) -> None:
+    """Wait until a ServerApp has finished a round."""
+    last = -1
+    end = time.monotonic() + 60 + rounds * (30 + plan.round_timeout)
+    while True:
+        lines = entries(plan, run, federation)
+        if lines and (now := int(lines[-1]["server_round"])) != last:
+            last = now
+            plan.say(f"{federation} {'over the mesh' if run == 'mesh' else 'alone'}: round {now}, accuracy {lines[-1]['accuracy']:.4f}")
+        if last >= rounds:
+            return
+        crew.alive(f"{federation}-superlink")
+        if time.monotonic() > end:
+            raise Failed(f"{federation} stays at round {last} of {rounds}, see {crew.logs}:\n{crew.tail(f'{federation}-superlink')}")
+        time.sleep(0.1)
+
+
+def entries(plan: Plan, run: str, federation: str) -> list[dict[str, Any]]:
+    """What a ServerApp has written after each round."""
+    path = plan.report(run, federation) / "rounds.jsonl"
+    if not path.exists():
+        return []
+    text = path.read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]

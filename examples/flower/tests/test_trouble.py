@@ -1,0 +1,138 @@
+"""What the log says, and what counts, when something is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import fedmesh
+import numpy as np
+import pytest
+from fedmesh.local import LocalMesh, find, free_ports
+
+from fedmesh_flower import MeshRefused
+
+from .conftest import TWO, arrays, combiner, record, reply, sent, train, values
+
+
+@pytest.fixture
+def own() -> Iterator[LocalMesh]:
+    """Peers that the test may kill."""
+    with LocalMesh() as peers:
+        yield peers
+
+
+def test_a_peer_that_dies_is_not_noticed(own: LocalMesh) -> None:
+    with fedmesh.Mesh(own.urls) as mesh:
+        strategy = combiner(mesh, "s")
+        model, _ = train(strategy, record(arrays()), [reply(arrays(1), 1)])
+        own.kill("a")
+        assert model is not None
+        model, _ = train(strategy, model, [reply(arrays(2), 1)], 2)
+        assert values(model) == {"w": 2, "b": 2} and strategy.model.round == 2
+
+
+def test_a_mesh_that_is_away(own: LocalMesh, flower: list[str]) -> None:
+    """Goes on with its own mean, delivers later, and each update counts once."""
+    with fedmesh.Mesh(own.urls) as mesh:
+        strategy = combiner(mesh, "s", patience=3)
+        model, _ = train(strategy, record(arrays()), [reply(arrays(1), 10)])
+        for peer in own.names:
+            own.kill(peer)
+        assert model is not None
+        model, told = train(strategy, model, [reply(arrays(4), 10)], 2)
+        assert values(model) == {"w": 4, "b": 4} and told is not None and "mesh-round" not in told
+        away = [line for line in flower if line.startswith("ERROR")]
+        assert len(away) == 1 and "goes on with its own mean; its update is pushed when the mesh is back" in away[0]
+        for peer in own.names:
+            own.restart(peer)
+        assert model is not None
+        model, told = train(strategy, model, [reply(arrays(6), 10)], 3)
+        assert any("back; the update" in line for line in flower)
+        assert told is not None and told["mesh-combiners"] == 1
+        updates = [u for r in mesh.session("s").rounds() for u in r.updates]
+        assert len(updates) == len({(u.combiner, u.id) for u in updates}) == 3
+
+
+def test_a_server_that_starts_again_counts_once(mesh: fedmesh.Mesh, name: str, flower: list[str]) -> None:
+    before, other = combiner(mesh, name, open=TWO, patience=1), combiner(mesh, name, "south", TWO)
+    _, told = train(before, record(arrays()), [reply(arrays(1), 10)])
+    assert told is not None and "mesh-round" not in told, "delivered, but the round waits for the other"
+    again = combiner(mesh, name, open=TWO)
+    sent(again, record(arrays()))
+    train(other, record(arrays()), [reply(arrays(3), 10)])
+    model, _ = again.aggregate_train(1, [reply(arrays(100), 10)])  # as if it had trained again, a little differently
+    assert values(model) == {"w": 2, "b": 2}
+    assert any("has brought an update from this model before" in line for line in flower)
+
+
+def test_another_model(mesh: fedmesh.Mesh, name: str, flower: list[str]) -> None:
+    sent(combiner(mesh, name), record(arrays()))
+    with pytest.raises(MeshRefused, match=r"'w' is \(9, 9\) in the app's model and \(4, 3\) in the session's"):
+        combiner(mesh, name, "south").join(record({**arrays(), "w": np.zeros((9, 9), np.float32)}))
+    with pytest.raises(MeshRefused, match="no array 'b'"):
+        combiner(mesh, name, "south").join(record({"w": np.zeros((4, 3), np.float32)}))
+    assert len([line for line in flower if line.startswith("ERROR")]) == 2
+
+
+def test_a_session_that_is_not_there(mesh: fedmesh.Mesh, name: str, flower: list[str]) -> None:
+    with pytest.raises(MeshRefused, match="check the session's name"):
+        combiner(mesh, name, open=None).join(record(arrays()))
+    assert [line for line in flower if "cannot join the session" in line]
+
+
+def test_a_session_closed_in_the_middle(mesh: fedmesh.Mesh, name: str, flower: list[str]) -> None:
+    strategy = combiner(mesh, name)
+    model, _ = train(strategy, record(arrays()), [reply(arrays(1), 1)])
+    mesh.session(name).close()
+    assert model is not None
+    model, _ = train(strategy, model, [reply(arrays(2), 1)], 2)
+    assert values(model) == {"w": 2, "b": 2}
+    errors = [line for line in flower if line.startswith("ERROR")]
+    assert len(errors) == 1 and "this round is north's alone" in errors[0] and "name another" in errors[0]
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A peer that asks for tokens: its address, and the token of a combiner."""
+    binary, (api, gossip) = str(find()), free_ports(1)[0]
+    new = [binary, "token", "new", "--name", "north", "--file", "tokens", "--role", "combiner"]
+    token = subprocess.run(new, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+    node = [binary, "node", "--name", "a", "--data-dir", "data", "--tokens-file", "tokens"]
+    node += ["--listen", f"127.0.0.1:{api}", "--gossip", f"127.0.0.1:{gossip}"]
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(node, cwd=tmp_path, stdout=log, stderr=log)
+    yield f"127.0.0.1:{api}", token  # the strategy waits until it is up
+    process.kill()
+    process.wait()
+
+
+def test_a_token(guarded: tuple[str, str], flower: list[str]) -> None:
+    peer, token = guarded
+    with fedmesh.Mesh(peer, token="wrong") as mesh, pytest.raises(MeshRefused, match="a token that the peers know"):
+        combiner(mesh, "s").join(record(arrays()))
+    with fedmesh.Mesh(peer, token=token) as mesh, pytest.raises(MeshRefused, match="only an operator's may open"):
+        combiner(mesh, "s").join(record(arrays()))
+    assert len(flower) == 2
+
+
+def test_no_mesh_at_all(flower: list[str]) -> None:
+    with fedmesh.Mesh(["127.0.0.1:9"]) as mesh, pytest.raises(MeshRefused, match="check the peers' addresses"):
+        combiner(mesh, "s", patience=0.5).join(record(arrays()))
+    assert len(flower) == 1
+
+
+@pytest.mark.parametrize("bad", [1.5, -1.0, float("nan")])
+def test_weights_that_are_no_numbers_of_examples(mesh: fedmesh.Mesh, name: str, flower: list[str], bad: float) -> None:
+    strategy = combiner(mesh, name)
+    model, _ = train(strategy, record(arrays()), [reply(arrays(2), bad)])
+    assert model is not None, "Flower's own mean"
+    assert any("whole numbers" in line for line in flower)
+    assert not any(r.updates for r in mesh.session(name).rounds())
+
+
+def test_values_that_are_not_numbers(mesh: fedmesh.Mesh, name: str, flower: list[str]) -> None:
+    strategy = combiner(mesh, name)
+    train(strategy, record(arrays()), [reply(arrays(float("nan")), 1)])
+    assert any("lower the learning rate" in line for line in flower)
