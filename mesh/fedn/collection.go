@@ -27,6 +27,8 @@ type collection struct {
 	summed  map[string]string // client to digest of those that are
 	sums    []*file           // exact sums over disjoint sets of clients
 	counted int64             // weights in the sums
+
+	answered bool // the combiner was given what came of it
 }
 
 func newCollection(dir string, spec *aggregate.Spec, global *file) *collection {
@@ -38,13 +40,19 @@ func (c *collection) Close() error {
 	if c == nil {
 		return nil
 	}
-	err := c.global.Close()
+	return errors.Join(c.clear(), c.global.Close())
+}
+
+// clear forgets all clients.
+func (c *collection) clear() error {
+	var err error
 	for _, f := range c.models {
 		err = errors.Join(err, f.Close())
 	}
 	for _, f := range c.sums {
 		err = errors.Join(err, f.Close())
 	}
+	*c = *newCollection(c.dir, c.spec, c.global)
 	return err
 }
 

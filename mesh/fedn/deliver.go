@@ -47,6 +47,7 @@ func (g *Gateway) deliver(ctx context.Context, p *pending) (api.Receipt, error) 
 		_ = update.Close()
 		update = step
 	} else {
+		g.join()
 		p.Base = base.String()
 	}
 	receipt, err := g.mesh.Push(ctx, g.cfg.Session, api.PushOptions{Combiner: g.cfg.Combiner, ID: p.ID, Weight: p.Weight, Base: p.Base}, api.File(update.Name()))
@@ -201,6 +202,9 @@ func (g *Gateway) deliverAll() {
 		g.refuse(pending{ID: id, dir: g.spool.dir}, nil, errDamaged)
 	}
 	for _, p := range ps {
+		if live := g.live.Load(); live != nil && *live == p.ID {
+			continue
+		}
 		ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Patience)
 		err := g.contact(ctx, "")
 		var r api.Receipt
@@ -232,7 +236,7 @@ func (g *Gateway) wake() {
 	}
 }
 
-// join remembers, over restarts too, that the network trains models of the session.
+// join remembers, over restarts too, that the network has trained a model of the session, or was given one.
 func (g *Gateway) join() {
 	if g.joined.Swap(true) {
 		return

@@ -66,7 +66,10 @@ func (g *Gateway) contact(ctx context.Context, seed string) error {
 		return err
 	}
 	if other := otherwise(g.cfg.Open, info.Config); other != "" {
-		g.log.Warn().Str("differs", other).Str("do", "give all gateways the same flags").Msg("the session was opened with another configuration than this gateway's, and keeps to that")
+		const what, do = "the session was opened with another configuration than this gateway's, and keeps to that", "give all gateways the same flags"
+		g.log.Warn().Str("differs", other).Str("do", do).Msg(what)
+		text := what + ": " + other + ": " + do
+		g.aside.Store(&text)
 	}
 	g.spec.Store(spec)
 	g.well()

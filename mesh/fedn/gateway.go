@@ -49,7 +49,7 @@ func (c Config) withDefaults() Config {
 	c.MaxPending = cmp.Or(c.MaxPending, DefaultMaxPending)
 	c.short = cmp.Or(c.short, 10*time.Second)
 	c.retry = cmp.Or(c.retry, 15*time.Second)
-	c.tell = cmp.Or(c.tell, 15*time.Second)
+	c.tell = cmp.Or(c.tell, 10*time.Second)
 	c.again = cmp.Or(c.again, 10*time.Minute)
 	return c
 }
@@ -84,8 +84,9 @@ type Gateway struct {
 	kick   chan struct{}
 
 	spec    atomic.Pointer[aggregate.Spec] // the session's; nil until the mesh was reached
-	joined  atomic.Bool                    // a round was answered with a model of the session
+	joined  atomic.Bool                    // the network trains the session's model, or has
 	trouble trouble
+	aside   atomic.Pointer[string] // what the combiner's log is to say once
 
 	mu   sync.Mutex  // one question of FEDn's at a time
 	now  *collection // what is being stored
@@ -93,7 +94,8 @@ type Gateway struct {
 
 	refusedAt time.Time // when the combiner was told that its global model cannot be used; with mu
 
-	busy sync.Mutex // one delivery at a time
+	busy sync.Mutex             // one delivery at a time
+	live atomic.Pointer[string] // the update of the round that is going on, which is not late
 }
 
 // answer is the model that a round was answered with.

@@ -134,9 +134,42 @@ func TestAskedAgain(t *testing.T) {
 	want(t, out, f32(5))
 	want(t, c.must(c.round(global)), f32(5))
 	want(t, c.must(c.aggregate()), f32(5))
+	// When it tries a call again it sends nothing for the global model, since it has read that to the end.
+	want(t, c.must(c.round(nil)), f32(5))
 	info, err := p.client().Session(t.Context(), "s")
 	if err != nil || info.ModelRound != 1 {
 		t.Errorf("round %d, %v", info.ModelRound, err)
+	}
+}
+
+// FEDn tries again what failed in mid-round: it sends nothing for the global model, and only the clients that are left.
+func TestTriedAgain(t *testing.T) {
+	p := startPeer(t)
+	c := startGateway(t, p.client(), "one", t.TempDir(), nil)
+	if err := c.store("global_model", nil, 1000); err == nil {
+		t.Error("a round without a global model")
+	}
+	if err := c.store("global_model", npz(t, f32(1)), 1000); err != nil {
+		t.Fatal(err)
+	}
+	x := examples("x", 1, npz(t, f32(3)))
+	if _, err := c.stub.HandleMetadata(t.Context(), &fednpb.ClientMetaRequest{Metadata: x.meta, ClientId: x.client}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.store(x.client, x.model, 1000); err != nil {
+		t.Fatal(err)
+	}
+	want(t, c.must(c.round(nil, examples("y", 1, npz(t, f32(5))))), f32(4))
+	want(t, c.must(c.round(nil)), f32(4))
+	if p.round() != 1 {
+		t.Errorf("round %d", p.round())
+	}
+	// One that was refused is not taken for the round before.
+	if err := c.store("global_model", npz(t, f32(1, 2)), 1000); err == nil {
+		t.Error("another layout")
+	}
+	if err := c.store("global_model", nil, 1000); err == nil {
+		t.Error("tried again, and taken")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/fedn"
 )
 
@@ -68,4 +69,23 @@ func TestStepsFromOwnModels(t *testing.T) {
 	c.stop()
 	c = startGateway(t, p.client(), "one", dir, func(c *fedn.Config) { c.Hasty(0, 0, 0, 0) })
 	want(t, c.must(c.round(npz(t, f32(100)), examples("x", 1, npz(t, f32(101))))), f32(got+1))
+}
+
+// A network that trains the session's model takes part, though no round of its own was counted yet.
+func TestStepsBeforeTheFirstRound(t *testing.T) {
+	p := startPeer(t)
+	p.open(npz(t, f32(2)))
+	g := &guard{Client: p.client(), with: api.NewProblem(api.TypeForbidden, 403, "Forbidden", "the token \"t\" is of role reader")}
+	dir := t.TempDir()
+	c := startGateway(t, g, "one", dir, hasty)
+	global := c.must(c.round(npz(t, f32(2)), examples("x", 1, npz(t, f32(4)))))
+	want(t, c.must(c.round(global, examples("x", 1, npz(t, f32(5))))), f32(5))
+	g.set(nil)
+	eventually(t, "both steps", c.log, func() bool {
+		got := read(t, p.latest())[0].values[0]
+		return got == 5 || got == 3.5 // one after the other, or both in one round
+	})
+	if set := files(t, filepath.Join(dir, "refused")); len(set) > 0 {
+		t.Errorf("set aside: %v\n%s", set, c.log)
+	}
 }

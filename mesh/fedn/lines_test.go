@@ -109,6 +109,9 @@ func TestOtherConfiguration(t *testing.T) {
 	if n := strings.Count(g.log.String(), "target_combiners is 1, not 3; round_timeout is 1m0s, not 7s"); n != 1 {
 		t.Errorf("%d lines:\n%s", n, g.log)
 	}
+	if n := strings.Count(strings.Join(g.said, "\n"), "target_combiners is 1, not 3"); n != 1 || !strings.Contains(g.said[0], "same flags") {
+		t.Errorf("the combiner says: %q", g.said)
+	}
 }
 
 // A layout that changes in mid-training: FEDn logs an error with this code and tries again, and then neither.

@@ -11,8 +11,18 @@ import (
 )
 
 // begin starts a round from the combiner's global model. It returns what the combiner's log should say besides.
+//
+// FEDn tries again what failed, but has read its global model to the end by then and sends nothing, and only the clients that are left: then
+// the round goes on.
 func (g *Gateway) begin(ctx context.Context, r io.Reader) (string, error) {
-	f, err := ingest(g.cfg.Dir, r)
+	in := newReader(r)
+	if _, err := in.Peek(1); errors.Is(err, io.EOF) && g.now != nil {
+		if g.now.answered {
+			return "", g.now.clear()
+		}
+		return "", nil
+	}
+	f, err := ingest(g.cfg.Dir, in)
 	if err != nil {
 		return "", err
 	}
@@ -33,8 +43,15 @@ func (g *Gateway) begin(ctx context.Context, r io.Reader) (string, error) {
 	err = g.now.Close()
 	g.now = newCollection(g.cfg.Dir, spec, f)
 	note := g.trouble.text()
+	if once := g.aside.Swap(nil); once != nil && note == "" {
+		return *once, err
+	}
 	if note == "" && g.spec.Load() != nil && !g.joined.Load() {
-		if known, err := g.knows(short, f.digest); err == nil && !known {
+		switch known, err := g.knows(short, f.digest); {
+		case err != nil:
+		case known:
+			g.join()
+		default:
 			note = fmt.Sprintf("session %q does not have this model, and what is trained from it is not counted: %s", g.cfg.Session, g.advice(errForeign))
 		}
 	}
@@ -59,7 +76,10 @@ func (g *Gateway) answer(ctx context.Context) (*file, error) {
 		return nil, err
 	}
 	clients := c.clients()
-	p, err := g.spool.add(pending{ID: newID(), Weight: weight, Base: c.global.digest.String()}, mean, c.global)
+	id := newID()
+	g.live.Store(&id)
+	defer g.live.Store(nil)
+	p, err := g.spool.add(pending{ID: id, Weight: weight, Base: c.global.digest.String()}, mean, c.global)
 	if err != nil {
 		return nil, errors.Join(err, mean.Close())
 	}
@@ -73,7 +93,6 @@ func (g *Gateway) answer(ctx context.Context) (*file, error) {
 	own := "round done without the mesh: the combiner gets its own clients' mean"
 	switch {
 	case err == nil:
-		g.join()
 		g.log.Info().Int("clients", clients).Int64("weight", weight).Str("update", p.ID).Stringer("model", out.digest).
 			Dur("push", acknowledged.Sub(start)).Dur("took", time.Since(start)).Msg("round done")
 	case errors.Is(err, errForeign):
@@ -88,6 +107,7 @@ func (g *Gateway) answer(ctx context.Context) (*file, error) {
 		g.refuse(p, mean, err)
 	default:
 		g.complain(err)
+		g.live.Store(nil) // late from here on
 		g.wake()
 	}
 	if out == nil || err != nil {
@@ -108,6 +128,7 @@ func (g *Gateway) remember(c *collection, out, mean *file) *file {
 	if g.last != nil {
 		err = errors.Join(err, g.last.model.Close())
 	}
+	c.answered = true
 	g.last = &answer{global: c.global.digest, model: out}
 	if err != nil {
 		g.log.Warn().Err(err).Msg("a file could not be closed")
@@ -140,7 +161,7 @@ func (g *Gateway) tellWaiting(ctx context.Context) (over func()) {
 			return
 		case <-timer.C:
 		}
-		short, cancel := context.WithTimeout(ctx, g.cfg.short)
+		short, cancel := context.WithTimeout(ctx, g.cfg.short/2)
 		defer cancel()
 		info, err := g.mesh.Session(short, g.cfg.Session)
 		switch {

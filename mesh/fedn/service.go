@@ -172,15 +172,16 @@ func (g *Gateway) HandleStoreModel(s grpc.ClientStreamingServer[fednpb.StoreMode
 // refuseGlobal answers a combiner whose global model cannot be used: it goes on by itself. FEDn logs an error of one code and tries thrice, and another
 // one it neither logs nor tries again; so it gets the first once a round.
 func (g *Gateway) refuseGlobal(err error) error {
-	do := g.advice(err)
-	if g.trouble.fresh("global: "+err.Error(), g.cfg.again) {
-		g.log.Error().Err(err).Str("do", do).Msg("the combiner's global model cannot be used: it goes on without the mesh")
-	}
-	code := codes.FailedPrecondition
-	if g.refusedAt.Add(refuseAgain).After(time.Now()) {
-		code = codes.InvalidArgument
-		g.refusedAt = time.Time{}
-	} else {
+	closed := g.now.Close() // what was stored before belongs to another model
+	g.now = nil
+	do, code := g.advice(err), codes.FailedPrecondition
+	switch {
+	case g.refusedAt.Add(refuseAgain).After(time.Now()):
+		code, g.refusedAt = codes.InvalidArgument, time.Time{}
+	case g.trouble.fresh("global: "+err.Error(), g.cfg.again):
+		g.log.Error().Err(errors.Join(err, closed)).Str("do", do).Msg("the combiner's global model cannot be used: it goes on without the mesh")
+		fallthrough
+	default:
 		g.refusedAt = time.Now()
 	}
 	return status.Errorf(code, "the mesh cannot use the combiner's global model: %v: %s", err, do)

@@ -185,10 +185,12 @@ func (s *spool) setAside(p pending, f *file) (string, error) {
 	}
 	q := p
 	q.dir, q.File = s.aside, ""
-	var err error
-	if f != nil && f.File != nil {
+	_, err := os.Stat(p.path())
+	switch {
+	case err != nil:
+	case f != nil && f.File != nil:
 		err = f.move(q.path())
-	} else {
+	default:
 		err = os.Rename(p.path(), q.path())
 	}
 	err = missing(err)
