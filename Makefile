@@ -27,7 +27,7 @@ DIST     ?= $(CURDIR)/dist
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help run build release release-check test test-net test-ui test-fedn test-python test-pytorch vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
+.PHONY: help run build release release-check test test-net test-ui test-fedn test-flower test-python test-pytorch vet race process nested tools lint fmt fuzz sim bench bench-kernels bench-peers bench-kill bench-overhead bench-scale cover clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,29 @@ sim: ## the seeded simulator (SEED=1 N=2000)
 
 test-fedn: build ## real FEDn over the mesh, with kills (Python 3.9 to 3.12; ARGS= for its flags)
 	cd examples/fedn && $(GO) run . --fedmesh $(BIN)/fedmesh $(ARGS)
+
+FLOWERENV := examples/flower/.venv
+
+test-flower: ## real Flower over the mesh: two federations, one killed; and the strategy's tests (Python 3.11 or later; ARGS= for its flags)
+	@python=; \
+	for p in $(PYTHON) python3.13 python3.12 python3.11 "$$(pyenv root 2>/dev/null)"/versions/3.1[1-3].*/bin/python3; do \
+	  if "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$p; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "NOT RUN: Flower needs Python 3.11 or later with venv, and this machine has none (name one by PYTHON)"; \
+	elif ! command -v ps >/dev/null; then \
+	  echo "NOT RUN: the example finds the processes to kill by ps, and this machine has none"; \
+	else \
+	  set -e; \
+	  $(MAKE) --no-print-directory build; \
+	  "$$python" -m venv $(FLOWERENV); \
+	  $(FLOWERENV)/bin/python -m pip install -q --disable-pip-version-check ./examples/python './examples/flower[test]'; \
+	  cd examples/flower; \
+	  export PYTHONDONTWRITEBYTECODE=1 FEDMESH=$(BIN)/fedmesh; \
+	  .venv/bin/python -m mypy; \
+	  .venv/bin/python -m pytest; \
+	  .venv/bin/python -m stage $(ARGS); \
+	fi
 
 nested:
 	@set -e; for m in $(NESTED); do echo "== $$m"; (cd $$m && $(GO) vet ./... && $(GO) test ./...); done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,6 +34,7 @@ def main() -> int:
     a = parser.parse_args()
     if not 3 <= a.kill <= a.rounds:
         parser.error(f"--kill is {a.kill}; it must be from 3 to --rounds, {a.rounds}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all that was started is ended
     with tempfile.TemporaryDirectory(prefix="fedmesh-flower-") as temporary:
         folder = Path(temporary) if a.dir is None else a.dir.absolute()
         if a.dir is not None:
