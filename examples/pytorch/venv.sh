@@ -11,13 +11,13 @@ if [ "$(cat .venv/made-by 2>/dev/null)" != "$made_by" ]; then
 fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
-if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
+if ! .venv/bin/python -W ignore -c 'import torch' 2>/dev/null; then
 	echo "No PyTorch for $python: installing it from the package index. On Linux it comes with CUDA, which is several gigabytes."
 	pip install -q torch
 fi
 
 # numpy must go with the PyTorch that is there: not another than the machine's, and not 2 before PyTorch 2.3.
-.venv/bin/python >.venv/constraints <<'PYTHON'
+.venv/bin/python -W ignore >.venv/constraints <<'PYTHON'
 import importlib.metadata as installed
 import re
 import torch

@@ -13,7 +13,7 @@ from . import digits, options, picture
 from .judge import judge
 from .net import Net, steady
 from .results import Results, Test, accuracies, as_json, heading, table, view
-from .split import counts, split
+from .split import NoSplit, counts, split
 from .stage import StageError, play
 
 SESSION = "digits"
@@ -23,10 +23,13 @@ def main() -> int:
     a = arguments()
     try:
         r = run(a)
-    except (LocalError, StageError, fedmesh.FedmeshError, digits.NoDigits, ValueError) as e:
+    except (LocalError, StageError, fedmesh.FedmeshError, digits.NoDigits, NoSplit) as e:
         progress("")
         print(f"federation: {e}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        progress("")
+        return 130
     print(as_json(r) if a.json else "\n".join([*heading(r), "", *table(r)]))
     if a.svg:
         pathlib.Path(a.svg).write_text(picture.draw(r), encoding="utf-8")

@@ -83,8 +83,9 @@ def _curve(r: Results) -> List[str]:
 
 def _map(r: Results) -> List[str]:
     clients = len(r.split)
+    shares = r.split / r.split.sum(1, keepdims=True)
     high = HEIGHT / (clients + 0.5 * (r.combiners - 1))
-    out = [text("head", MAP, TOP - 12, "what each client has"), text("dim small end", MAP + 10 * CELL + 46, TOP - 12, "digits")]
+    out = [text("head", MAP, TOP - 12, "which digits each client has, as shares"), text("dim small end", MAP + 10 * CELL + 46, TOP - 12, "digits")]
     for digit in range(10):
         out.append(text("dim mid", MAP + CELL * (digit + 0.5), TOP + HEIGHT + 20, str(digit)))
     out.append(text("dim mid", MAP + CELL * 5, TOP + HEIGHT + 42, "digit"))
@@ -95,7 +96,7 @@ def _map(r: Results) -> List[str]:
         out.append(text("dim end small", MAP + 10 * CELL + 46, y + high / 2 + 3, f"{row.sum():,}"))
         for digit, count in enumerate(row):
             x = MAP + CELL * digit
-            shade = f'fill-opacity="{0.04 + 0.96 * count / row.sum():.2f}"'
+            shade = f'fill-opacity="{0.04 + 0.96 * shares[n, digit] / shares.max():.2f}"'
             out.append(
                 f'<rect class="cell" x="{x}" y="{y:.1f}" width="{CELL - 2}" height="{high - 2:.1f}" rx="2" {shade}>'
                 f"<title>{name}: {count} times the digit {digit}</title></rect>"

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 FEWEST = 64  # examples of a client: two batches
 
 
+class NoSplit(ValueError):
+    """Examples that cannot be divided so."""
+
+
 def split(labels: NDArray[Any], clients: int, alpha: float, seed: int) -> List[NDArray[np.int64]]:
     """Divide examples among clients, none to two of them: indices for each client.
 
@@ -17,7 +21,7 @@ def split(labels: NDArray[Any], clients: int, alpha: float, seed: int) -> List[N
     the less do clients look alike. Drawn again, with the same generator, until each has at least FEWEST.
     """
     if not 1 <= clients <= len(labels) // (4 * FEWEST) or not alpha > 0:
-        raise ValueError(f"{len(labels)} examples cannot be divided among {clients} clients with alpha {alpha}")
+        raise NoSplit(f"{len(labels)} examples cannot be divided among {clients} clients with alpha {alpha}")
     random = np.random.default_rng(seed)
     for _ in range(1000):
         parts: List[List[NDArray[np.int64]]] = [[] for _ in range(clients)]
@@ -29,7 +33,7 @@ def split(labels: NDArray[Any], clients: int, alpha: float, seed: int) -> List[N
         out = [np.sort(np.concatenate(part)) for part in parts]
         if min(map(len, out)) >= FEWEST:
             return out
-    raise ValueError(f"with alpha {alpha} some of {clients} clients always get fewer than {FEWEST} examples: take a larger one")
+    raise NoSplit(f"with alpha {alpha} some of {clients} clients always get fewer than {FEWEST} examples: take a larger one")
 
 
 def counts(labels: NDArray[Any], parts: List[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -41,6 +41,7 @@ class Combiner:
         command = [sys.executable, "-m", "federation.combiner", f"--peers={peers}", f"--session={session}", f"--number={number}"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([*command, *options.learning(a)], cwd=HERE, stdout=subprocess.PIPE, stderr=log)
+        self.wrong = ""
         self._heard = heard
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -49,7 +50,8 @@ class Combiner:
         try:
             for line in self.process.stdout or ():
                 self._heard.put(fedmesh.Receipt(**json.loads(line)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError) as e:
+            self.wrong = f", after an answer that is no receipt ({e})"
             self.process.kill()
         self.process.wait()
         self._heard.put(self)
@@ -57,7 +59,7 @@ class Combiner:
     def checked(self) -> None:
         if self.process.returncode != 0:
             tail = self.log.read_bytes()[-2000:].decode(errors="replace").strip()
-            raise StageError(f"combiner {self.name} ended with code {self.process.returncode}; it said at last:\n{tail}")
+            raise StageError(f"combiner {self.name} ended with code {self.process.returncode}{self.wrong}; it said at last:\n{tail}")
 
     def end(self) -> None:
         self.process.kill()
@@ -83,7 +85,7 @@ def play(
             try:
                 said = heard.get(timeout=PATIENCE)
             except queue.Empty:
-                raise StageError(f"no word from any combiner in {PATIENCE:.0f} s; their logs are in {local.folder}") from None
+                raise StageError(f"no word from any combiner in {PATIENCE:.0f} s; --dir keeps their logs") from None
             if isinstance(said, Combiner):
                 said.checked()
                 working -= 1

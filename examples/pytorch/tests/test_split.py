@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from federation.split import FEWEST, counts, split
+from federation.split import FEWEST, NoSplit, counts, split
 
 LABELS = np.random.default_rng(0).integers(0, 10, 20_000).astype(np.uint8)
 
@@ -34,5 +34,5 @@ def test_alpha_decides_how_alike_clients_are() -> None:
 
 @pytest.mark.parametrize("clients,alpha", [(0, 0.5), (len(LABELS), 0.5), (4, 0.0), (4, float("nan")), (70, 0.001)])
 def test_splits_that_are_none(clients: int, alpha: float) -> None:
-    with pytest.raises(ValueError, match=r"cannot be divided|take a larger one"):
+    with pytest.raises(NoSplit, match=r"cannot be divided|take a larger one"):
         split(LABELS, clients, alpha, 1)
