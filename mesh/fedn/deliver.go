@@ -193,9 +193,7 @@ func (g *Gateway) deliverAll() {
 	defer g.busy.Unlock()
 	ps, damaged, err := g.spool.list()
 	if err != nil {
-		if g.trouble.fresh(err.Error(), g.cfg.again) {
-			g.log.Error().Err(err).Msg("updates on disk cannot be read")
-		}
+		g.complain(err)
 		return
 	}
 	for _, id := range damaged {

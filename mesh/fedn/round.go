@@ -58,6 +58,9 @@ func (g *Gateway) begin(ctx context.Context, r io.Reader) (string, error) {
 	return note, err
 }
 
+// alone is the log's line for a round without the mesh.
+const alone = "round done without the mesh: the combiner gets its own clients' mean"
+
 // answer computes, delivers and waits, and returns what to say.
 func (g *Gateway) answer(ctx context.Context) (*file, error) {
 	c := g.now
@@ -81,7 +84,13 @@ func (g *Gateway) answer(ctx context.Context) (*file, error) {
 	defer g.live.Store(nil)
 	p, err := g.spool.add(pending{ID: id, Weight: weight, Base: c.global.digest.String()}, mean, c.global)
 	if err != nil {
-		return nil, errors.Join(err, mean.Close())
+		if mean.File == nil {
+			return nil, err
+		}
+		mean.kept, c.global.kept = false, false
+		g.complain(err)
+		g.log.Info().Int("clients", clients).Int64("weight", weight).Msg(alone)
+		return g.remember(c, mean, mean), nil
 	}
 	g.trim()
 	start := time.Now()
@@ -90,7 +99,7 @@ func (g *Gateway) answer(ctx context.Context) (*file, error) {
 	told := g.tellWaiting(patient)
 	out, acknowledged, err := g.exchange(patient, &p)
 	told()
-	own := "round done without the mesh: the combiner gets its own clients' mean"
+	own := alone
 	switch {
 	case err == nil:
 		g.log.Info().Int("clients", clients).Int64("weight", weight).Str("update", p.ID).Stringer("model", out.digest).

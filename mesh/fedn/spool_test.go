@@ -272,3 +272,34 @@ func TestKeptIsBounded(t *testing.T) {
 		t.Errorf("set aside: %v of %v", set, pending)
 	}
 }
+
+// A disk that takes no more does not cost the combiner its round.
+func TestDiskFails(t *testing.T) {
+	p := startPeer(t)
+	p.open(npz(t, f32(1)))
+	dir := t.TempDir()
+	c := startGateway(t, p.client(), "one", dir, hasty)
+	c.must(c.round(npz(t, f32(1)), examples("x", 1, npz(t, f32(1)))))
+	c.said = nil
+	if err := os.RemoveAll(filepath.Join(dir, "pending")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "pending"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want(t, c.must(c.round(npz(t, f32(1)), examples("x", 1, npz(t, f32(2))))), f32(2))
+	want(t, c.must(c.round(npz(t, f32(2)), examples("x", 1, npz(t, f32(3))))), f32(3))
+	n := 0
+	for _, line := range faults(c.log.String()) {
+		if strings.Contains(line, "--data-dir") && strings.Contains(line, "own disk") {
+			n++
+		}
+	}
+	if n != 1 || !strings.Contains(c.said[2], "--data-dir") {
+		t.Errorf("%d lines, %q\n%s", n, c.said, c.log)
+	}
+	c.stop()
+	if files := left(t, dir); len(files) > 0 {
+		t.Errorf("left behind: %v", files)
+	}
+}

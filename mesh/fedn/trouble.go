@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -46,7 +48,14 @@ func statusOf(err error) int {
 // away reports whether the mesh did not answer, or not for now.
 func away(err error) bool {
 	s := statusOf(err)
-	return s == 0 && !permanent(err) || s >= 500 || s == http.StatusRequestTimeout || s == http.StatusTooManyRequests
+	return s == 0 && !permanent(err) && !ownDisk(err) || s >= 500 || s == http.StatusRequestTimeout || s == http.StatusTooManyRequests
+}
+
+// ownDisk reports whether it is the gateway's own disk that fails.
+func ownDisk(err error) bool {
+	_, path := errors.AsType[*fs.PathError](err)
+	_, link := errors.AsType[*os.LinkError](err)
+	return path || link
 }
 
 // permanent reports whether an update will never be taken, whoever mends what.
@@ -96,6 +105,8 @@ func (g *Gateway) advice(err error) string {
 		return "check --session and --peers; a session that nobody opened is opened with the combiner's next global model"
 	case status == http.StatusRequestEntityTooLarge:
 		return "have the peers take larger models (node --max-body)"
+	case ownDisk(err):
+		return "free the disk of --data-dir, or see what is wrong with it"
 	case permanent(err):
 		return "see the error; the update is not counted"
 	case away(err):
@@ -155,6 +166,9 @@ func (g *Gateway) complain(err error) {
 	kind := do
 	if p, ok := errors.AsType[*api.Problem](err); ok {
 		kind = cmp.Or(p.Detail, p.Type)
+	}
+	if ownDisk(err) {
+		what = "the gateway's own disk does not do what it should"
 	}
 	if away(err) {
 		what, level, kind = "the mesh cannot be reached", g.log.Warn, ""
