@@ -28,7 +28,7 @@ NODES = {
     "north": (Node("n1", 1600), Node("n2", 800), Node("n3", 400)),
     "south": (Node("s1", 2000), Node("s2", 600)),
 }
-OWN = {"north": range(0, 5), "south": range(5, 10)}
+OWN = {"north": range(5), "south": range(5, 10)}
 FOREIGN = 0.1  # share of the other's digits
 
 

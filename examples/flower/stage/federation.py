@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .data import Node
-from .processes import Crew, Failed, free_port, listens, until
+from .processes import Crew, free_port, listens, until
 
 BIN = Path(sys.executable).parent
 APP = Path(__file__).resolve().parents[1] / "app"
@@ -19,8 +19,9 @@ def environment(home: Path) -> dict[str, str]:
     """flwr's own files in a folder of this run, no telemetry, one thread for each process."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_") and not k.lower().endswith("_proxy")}
     env |= {"FLWR_HOME": str(home), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-    env |= {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    env |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     env["PATH"] = f"{BIN}{os.pathsep}{env.get('PATH', '')}"  # the SuperLink starts flower-superexec
+    env["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = "0.2"  # a second is Flower's own
     env["PYTHONDONTWRITEBYTECODE"] = "1"
     return env
 
@@ -37,7 +38,7 @@ class Federation:
         """Wait for the SuperLink, then start the SuperNodes."""
 
         def up() -> bool:
-            self._crew.alive(f"{self.name}-superlink")
+            self._crew.check(f"{self.name}-superlink")
             return listens(self.port)
 
         until(up, f"{self.name}'s SuperLink does not listen")
@@ -46,14 +47,10 @@ class Federation:
             command: list[str | Path] = [BIN / "flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{self.port}"]
             self._crew.start(f"{self.name}-{node.name}", [*command, "--host", "127.0.0.1", "--port", str(free_port()), "--node-config", told])
 
-    def submit(self, config: Mapping[str, str | int]) -> int:
-        """Have the SuperLink run the app; returns the run's id."""
+    def submit(self, run: str, config: Mapping[str, str | int]) -> None:
+        """Have the SuperLink run the app. flwr stays until it ends; its log is the ServerApp's."""
         values = " ".join(f"{k}={json.dumps(v)}" for k, v in config.items())
-        out = self._crew.run([BIN / "flwr", "run", APP, self.name, "--run-config", values, "--format", "json"])
-        told = json.loads(out)
-        if not told.get("success"):
-            raise Failed(f"{self.name}: flwr run says {out}")
-        return int(told["run-id"])
+        self._crew.start(f"{self.name}-{run}", [BIN / "flwr", "run", APP, self.name, "--run-config", values, "--stream"])
 
     def kill(self) -> list[str]:
         """SIGKILL to the SuperLink and all that runs below it, the ServerApp among them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from xml.sax.saxutils import escape
 
 from . import data
@@ -79,7 +80,7 @@ def apart(ends: list[float], least: float = 18) -> list[float]:
     """Heights of labels that do not overlap."""
     order = sorted(range(len(ends)), key=ends.__getitem__)
     out = list(ends)
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         out[after] = max(out[after], out[before] + least)
     return out
 

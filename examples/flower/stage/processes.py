@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -28,18 +29,13 @@ class Crew:
                 [str(c) for c in command], env=self.env, cwd=self.logs, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
-    def run(self, command: Sequence[str | Path], seconds: float = 60) -> str:
-        """A command that ends by itself; its standard output."""
-        done = subprocess.run([str(c) for c in command], env=self.env, cwd=self.logs, capture_output=True, text=True, timeout=seconds, check=False)
-        if done.returncode != 0:
-            raise Failed(f"{Path(command[0]).name} {command[1]} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        return done.stdout
+    def alive(self, name: str) -> bool:
+        return self._running[name].poll() is None
 
-    def alive(self, name: str) -> None:
+    def check(self, name: str) -> None:
         """Fail when a process has ended."""
-        code = self._running[name].poll()
-        if code is not None:
-            raise Failed(f"{name} ended with {code}, see {self.logs / name}.log:\n{self.tail(name)}")
+        if not self.alive(name):
+            raise Failed(f"{name} ended with {self._running[name].returncode}; {self.logs / name}.log ends:\n{self.tail(name)}")
 
     def tail(self, name: str) -> str:
         return (self.logs / f"{name}.log").read_text(errors="replace")[-2000:]
@@ -51,10 +47,8 @@ class Crew:
             return []
         below = [] if process.poll() is not None else descendants(process.pid)
         for pid in [process.pid, *(pid for pid, _ in below)]:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         process.wait()
         return [command for _, command in below]
 

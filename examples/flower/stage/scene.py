@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,30 +95,28 @@ def together(plan: Plan, federations: list[Federation], peers: LocalMesh, crew: 
 def submit(plan: Plan, run: str, federations: list[Federation], peers: dict[str, str]) -> None:
     plan.say("flwr run: " + ("both over the mesh" if peers else "each by itself"))
 
-    def one(f: Federation) -> None:
+    for f in federations:
         config: dict[str, str | int] = {"num-rounds": plan.rounds, "num-nodes": len(f.nodes), "seed": plan.seed, "combiner": f.name}
         config |= {"test": str(plan.folder / "data" / "test.npz"), "report": str(plan.report(run, f.name))}
         config |= {"session": SESSION, "round-timeout": f"{plan.round_timeout}s", "peers": peers.get(f.name, "")}
-        f.submit(config)
-
-    with ThreadPoolExecutor(len(federations)) as pool:
-        list(pool.map(one, federations))
+        f.submit(run, config)
 
 
 def wait(plan: Plan, run: str, federation: str, rounds: int, crew: Crew) -> None:
     """Wait until a ServerApp has finished a round."""
     last = -1
+    name = f"{federation}-{run}"
     end = time.monotonic() + 60 + rounds * (30 + plan.round_timeout)
     while True:
+        alive = crew.alive(name)  # looked at before what it wrote
         lines = entries(plan, run, federation)
         if lines and (now := int(lines[-1]["server_round"])) != last:
             last = now
             plan.say(f"{federation} {'over the mesh' if run == 'mesh' else 'alone'}: round {now}, accuracy {lines[-1]['accuracy']:.4f}")
         if last >= rounds:
             return
-        crew.alive(f"{federation}-superlink")
-        if time.monotonic() > end:
-            raise Failed(f"{federation} stays at round {last} of {rounds}, see {crew.logs}:\n{crew.tail(f'{federation}-superlink')}")
+        if not alive or time.monotonic() > end:
+            raise Failed(f"{federation} stays at round {last} of {rounds}; {crew.logs / name}.log ends:\n{crew.tail(name)}")
         time.sleep(0.1)
 
 

@@ -10,6 +10,7 @@ import fedmesh
 import numpy as np
 import pytest
 from fedmesh.local import LocalMesh, find, free_ports
+from flwr.app import ArrayRecord
 
 from fedmesh_flower import MeshRefused
 
@@ -65,6 +66,43 @@ def test_a_server_that_starts_again_counts_once(mesh: fedmesh.Mesh, name: str, f
     model, _ = again.aggregate_train(1, [reply(arrays(100), 10)])  # as if it had trained again, a little differently
     assert values(model) == {"w": 2, "b": 2}
     assert any("has brought an update from this model before" in line for line in flower)
+
+
+def test_an_update_counted_later_is_waited_for(mesh: fedmesh.Mesh, name: str) -> None:
+    """The other's has the same id, and its round is not this one's."""
+    slow, fast = combiner(mesh, name, "slow"), combiner(mesh, name, "fast")
+    sent(slow, record(arrays()))
+    train(fast, record(arrays()), [reply(arrays(4), 10)])
+    model, told = slow.aggregate_train(1, [reply(arrays(2), 10)])
+    assert told is not None and told["mesh-round"] == 2
+    assert values(model) == {"w": 6, "b": 6}, "4, and the 2 that it is from the model it began with"
+
+
+def test_two_that_open_at_once(mesh: fedmesh.Mesh, name: str, flower: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = combiner(mesh, name, "first"), combiner(mesh, name, "second")
+
+    def not_there() -> fedmesh.SessionInfo:
+        first.join(record(arrays(1)))  # between the look and the opening
+        raise fedmesh.UnknownSession("", "Unknown session", "", 404)
+
+    monkeypatch.setattr(second._link, "_info", not_there)
+    assert values(second.join(record(arrays(2)))) == {"w": 1, "b": 1}
+    assert any("another federation opened" in line for line in flower)
+
+
+def test_a_mesh_that_is_away_for_long(own: LocalMesh, flower: list[str]) -> None:
+    """As many updates wait as the memory is meant for."""
+    with fedmesh.Mesh(own.urls) as mesh:
+        strategy = combiner(mesh, "s", patience=0.3)
+        model: ArrayRecord | None = strategy.join(record(arrays()))
+        for peer in own.names:
+            own.kill(peer)
+        for number in range(1, 7):
+            assert model is not None
+            model, _ = train(strategy, model, [reply(arrays(number), 1)], number)
+        assert values(model) == {"w": 6, "b": 6}
+        assert [float(u.arrays["w"][0, 0]) for u in strategy._link.waiting] == [3, 4, 5, 6]
+        assert len([line for line in flower if "the oldest of 5 updates" in line]) == 2
 
 
 def test_another_model(mesh: fedmesh.Mesh, name: str, flower: list[str]) -> None:

@@ -110,10 +110,11 @@ class MeshStrategy(Strategy):
         else:
             log(
                 INFO,
-                "mesh: round %d is %s, the mean of %d combiners with %d examples",
+                "mesh: round %d is %s, of %d combiner%s with %d examples",
                 counted.round,
                 model.digest[:8],
                 counted.combiners,
+                "" if counted.combiners == 1 else "s",
                 counted.weight,
             )
             return self._take(model), with_mesh(metrics, counted)
