@@ -88,7 +88,7 @@ def owner(client: int, clients: int, combiners: int) -> str:
 
 def table(r: Results) -> List[str]:
     """A line for each round, and the verdict."""
-    out = ["round  updates  examples    loss  accuracy  " + "".join(f"{v.peer:<10}" for v in r.views)]
+    out = ["round  updates  examples    loss  accuracy  " + "  ".join(f"{v.peer:<8}" for v in r.views).rstrip()]
     by_peer = [{one.round: one for one in v.rounds} for v in r.views]
     for n in range(1, len(r.accuracies)):
         told = [rounds.get(n) for rounds in by_peer]
@@ -100,7 +100,7 @@ def table(r: Results) -> List[str]:
     for v in r.views:
         out.append(f"peer {v.peer}: model {v.digest[:8]}, accuracy {v.accuracy:.4f} on the test digits")
     out.append(f"{len(r.receipts)} updates acknowledged, {acknowledged_once(r)} of them counted exactly once by every peer")
-    return out + [f"WRONG: {fault}" for fault in r.wrong] + ["" if r.wrong else "all is well"]
+    return out + ([f"WRONG: {fault}" for fault in r.wrong] or ["all is well"])
 
 
 def acknowledged_once(r: Results) -> int:
