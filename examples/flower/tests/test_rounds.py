@@ -55,12 +55,22 @@ def test_nodes_learn_the_round(mesh: fedmesh.Mesh, name: str) -> None:
     assert (config["mesh-round"], config["server-round"]) == (0, 1)
 
 
+def broken() -> Message:
+    """The reply of a node that failed."""
+    asked = Message(content=RecordDict(), message_type=MessageType.TRAIN, dst_node_id=1)
+    return Message(error=Error(1, "broken"), reply_to=asked)
+
+
+def test_a_node_that_fails_has_no_weight(mesh: fedmesh.Mesh, name: str) -> None:
+    model, told = train(combiner(mesh, name), record(arrays()), [broken(), reply(arrays(3), 5)])
+    assert values(model) == {"w": 3, "b": 3} and told is not None and told["mesh-examples"] == 5
+
+
 def test_without_replies_the_others_model_is_taken_over(mesh: fedmesh.Mesh, name: str, flower: list[str]) -> None:
     idle, busy = combiner(mesh, name, "idle"), combiner(mesh, name, "busy")
     sent(idle, record(arrays()))
     train(busy, record(arrays()), [reply(arrays(3), 5)])
-    failed = Message(content=RecordDict(), message_type=MessageType.TRAIN, dst_node_id=1)
-    model, _ = idle.aggregate_train(1, [Message(error=Error(1, "broken"), reply_to=failed)])
+    model, _ = idle.aggregate_train(1, [broken()])
     assert values(model) == {"w": 3, "b": 3}
     assert [u.combiner for r in mesh.session(name).rounds() for u in r.updates] == ["busy"]
     assert any("no node replied; taking over round 1" in line for line in flower)

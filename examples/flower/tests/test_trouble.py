@@ -129,6 +129,8 @@ def test_a_session_closed_in_the_middle(mesh: fedmesh.Mesh, name: str, flower: l
     assert values(model) == {"w": 2, "b": 2}
     errors = [line for line in flower if line.startswith("ERROR")]
     assert len(errors) == 1 and "this round is north's alone" in errors[0] and "name another" in errors[0]
+    with pytest.raises(MeshRefused, match="is closed: name another one"):
+        combiner(mesh, name, "late").join(record(arrays()))
 
 
 @pytest.fixture
