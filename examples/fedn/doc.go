@@ -10,6 +10,8 @@
 //
 //	go run . --fedmesh ../../bin/fedmesh
 //
+// With --overhead or --dtype it measures a gateway alone; see README.md.
+//
 // It needs Python 3.9 to 3.12 with its venv module; FEDn goes into a virtual environment
 // in .venv. What runs in Python is in python/: FEDn's own Combiner, RoundHandler, Control
 // and client, with storage in memory in the place of S3 and MongoDB, and nothing of FEDn

@@ -101,3 +101,29 @@ func TestTimes(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// What a carried model is held against.
+func TestJudgeCarried(t *testing.T) {
+	good := func() []carried {
+		return []carried{
+			{DType: "float16", Params: 100, Round: 1, Resident: 30e6, Returned: "float16", Counted: 1},
+			{DType: "float16", Params: 1000, Round: 1, Resident: 50e6, Returned: "float16", Counted: 1},
+			{DType: "int64", Params: 100, Round: 1, Resident: 90e6, Returned: "int64", Counted: 1},
+		}
+	}
+	if err := judgeCarried(good()); err != nil {
+		t.Error(err)
+	}
+	for says, change := range map[string]func(*carried){
+		"came back as float64":        func(r *carried) { r.Returned = "float64" },
+		"3 values are not":            func(r *carried) { r.Wrong = 3 },
+		"the mesh has counted 0":      func(r *carried) { r.Counted = 0 },
+		"the gateway took 2000000000": func(r *carried) { r.Resident = 2e9 },
+	} {
+		rows := good()
+		change(&rows[1])
+		if err := judgeCarried(rows); err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "float16, 1000 parameters, round 1") {
+			t.Errorf("%s: %v", says, err)
+		}
+	}
+}

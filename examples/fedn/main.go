@@ -25,7 +25,8 @@ type config struct {
 	fedmesh, interpreter, venv, dir string
 	seed64                          uint64
 	json, overhead                  bool
-	params, clients                 int // of the overhead
+	params, clients                 int    // of the overhead
+	dtypes                          string // to carry; none: the trial
 }
 
 func main() {
@@ -50,8 +51,9 @@ func run(ctx context.Context, args []string) (err error) {
 	fs.Uint64Var(&c.seed64, "seed", 1, "of how the images are handed out")
 	fs.BoolVar(&c.json, "json", false, "print JSON in place of the tables")
 	fs.BoolVar(&c.overhead, "overhead", false, "compare a gateway with FEDn's own function service instead")
-	fs.IntVar(&c.params, "params", 25_000_000, "with --overhead: parameters of a model")
+	fs.IntVar(&c.params, "params", 25_000_000, "with --overhead or --dtype: parameters of a model")
 	fs.IntVar(&c.clients, "clients", 10, "with --overhead: clients of the combiner, 2 or more")
+	fs.StringVar(&c.dtypes, "dtype", "", "send models of these `dtypes` through a gateway instead, of float16, float32, float64 and int64, and look at every value of the mean")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -86,6 +88,9 @@ func run(ctx context.Context, args []string) (err error) {
 	python, err := environment(ctx, c.interpreter, c.venv, filepath.Join(here, "python"), say)
 	if err != nil {
 		return err
+	}
+	if c.dtypes != "" {
+		return c.carry(ctx, python, say)
 	}
 	if c.overhead {
 		return c.compare(ctx, python, say)

@@ -40,6 +40,13 @@ type event struct {
 	Status  string  `json:"status"`
 	Model   bool    `json:"model"`
 	Seconds float64 `json:"seconds"`
+
+	// Of dtypes.py.
+	DType    string `json:"dtype"`
+	Values   int    `json:"values"`
+	Wrong    int    `json:"wrong"`
+	OwnDType string `json:"own_dtype"`
+	OwnWrong int    `json:"own_wrong"`
 }
 
 func start(dir, name, binary string, args []string) (*child, error) {
