@@ -160,9 +160,10 @@ func TestTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, c.must(c.round(nil, examples("y", 1, npz(t, f32(5))))), f32(4))
+	c.log.Reset()
 	want(t, c.must(c.round(nil)), f32(4))
-	if p.round() != 1 {
-		t.Errorf("round %d", p.round())
+	if p.round() != 1 || c.log.String() != "" {
+		t.Errorf("round %d\n%s", p.round(), c.log)
 	}
 	// One that was refused is not taken for the round before.
 	if err := c.store("global_model", npz(t, f32(1, 2)), 1000); err == nil {

@@ -3,6 +3,7 @@ package fedn_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -230,8 +231,15 @@ func TestKeptInOrder(t *testing.T) {
 			defer g.mu.Unlock()
 			return len(g.pushed) == 4
 		})
-		if !slices.IsSorted(g.pushed) {
-			t.Errorf("%s: pushed in the order %v", name, g.pushed)
+		var made []string
+		for line := range strings.Lines(c.log.String()) {
+			var l struct{ Message, Update string }
+			if err := json.Unmarshal([]byte(line), &l); err == nil && strings.Contains(l.Message, "its own clients' mean") {
+				made = append(made, l.Update)
+			}
+		}
+		if !slices.Equal(g.pushed, made) {
+			t.Errorf("%s: made in the order %v, pushed %v", name, made, g.pushed)
 		}
 		if set := files(t, filepath.Join(dir, "refused")); len(set) > 0 {
 			t.Errorf("%s: set aside: %v", name, set)
