@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import socket
+import subprocess
 from typing import List
 
 import pytest
@@ -90,3 +91,16 @@ def test_which_command(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) 
         find()
     (tmp_path / "cmd" / "fedmesh").mkdir(parents=True)
     assert find() == here, "of the repository"
+
+
+def test_peers_that_ask_for_tokens(tmp_path: pathlib.Path) -> None:
+    tokens = tmp_path / "tokens"
+
+    def new(role: str) -> str:
+        command = [str(find()), "token", "new", "--name", role, "--role", role, "--file", str(tokens)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    (tmp_path / "peer").write_text(new("peer"))
+    with LocalMesh(names=("x", "y"), args=["--tokens-file", str(tokens), "--peer-token-file", str(tmp_path / "peer")], token=new("reader")) as peers:
+        with fedmesh.Mesh(peers.urls, timeout=10) as mesh, pytest.raises(fedmesh.Unauthorized):
+            mesh.status()

@@ -46,7 +46,8 @@ class LocalMesh:
     """Peers by name, on ports of the loopback interface that keep to their peer while this lives.
 
     binary is the command fedmesh; without it the one that FEDMESH names, that of the PATH, or bin/fedmesh of the repository. Data and logs
-    are in folder; without one they are in a temporary folder and go with it. args are further flags of `fedmesh node`.
+    are in folder; without one they are in a temporary folder and go with it. args are further flags of `fedmesh node`; where they name a
+    file of tokens, token is one of them, with the role reader or operator.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class LocalMesh:
         names: Sequence[str] = ("a", "b", "c"),
         folder: Optional[PathLike] = None,
         args: Sequence[str] = (),
+        token: Optional[str] = None,
     ) -> None:
         self.binary = find(binary)
         self.names = tuple(names)
         self.processes: Dict[str, subprocess.Popen[bytes]] = {}
         self._args = tuple(args)
+        self._token = token
         self._ports: Dict[str, List[int]] = {}  # API and gossip
         self._temporary = None if folder is not None else tempfile.TemporaryDirectory(prefix="fedmesh-")
         self.folder = pathlib.Path(folder if folder is not None else self._temporary.name if self._temporary else "")
@@ -182,7 +185,7 @@ class LocalMesh:
 
     def _sees(self, name: str, names: Iterable[str]) -> bool:
         try:
-            with Mesh(self.url(name), timeout=5) as mesh:
+            with Mesh(self.url(name), timeout=5, token=self._token) as mesh:
                 return {p.name for p in mesh.status().peers if p.state == "alive"} >= set(names)
         except TimedOut:
             return False
