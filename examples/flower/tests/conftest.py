@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import fedmesh
@@ -70,6 +71,13 @@ def values(of: ArrayRecord | None) -> dict[str, float]:
     """The first element of each array."""
     assert of is not None
     return {name: float(a.numpy().reshape(-1)[0]) for name, a in of.items()}
+
+
+def until(done: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session", autouse=True)

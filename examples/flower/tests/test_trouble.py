@@ -14,7 +14,7 @@ from flwr.app import ArrayRecord
 
 from fedmesh_flower import MeshRefused
 
-from .conftest import TWO, arrays, combiner, record, reply, sent, train, values
+from .conftest import TWO, arrays, combiner, record, reply, sent, train, until, values
 
 
 @pytest.fixture
@@ -103,6 +103,27 @@ def test_a_mesh_that_is_away_for_long(own: LocalMesh, flower: list[str]) -> None
         assert values(model) == {"w": 6, "b": 6}
         assert [float(u.arrays["w"][0, 0]) for u in strategy._link.waiting] == [3, 4, 5, 6]
         assert len([line for line in flower if "the oldest of 5 updates" in line]) == 2
+
+
+def test_what_is_learned_while_the_mesh_is_away_counts_once(own: LocalMesh) -> None:
+    """Four rounds, each one further than the one before. The first starts from the session's model, the others from the federation's own."""
+    with fedmesh.Mesh(own.urls, timeout=30) as mesh:
+        strategy = combiner(mesh, "s", patience=0.5)
+        model: ArrayRecord | None = strategy.join(record(arrays()))
+        for peer in own.names:
+            own.kill(peer)
+        for number in range(1, 5):
+            assert model is not None
+            model, _ = train(strategy, model, [reply(arrays(number), 1)], number)
+        strategy._link._patience = 30
+        for peer in own.names:
+            own.restart(peer)
+        assert model is not None
+        sent(strategy, model, 5)
+        assert not strategy._link.waiting
+        session = mesh.session("s")
+        until(lambda: sum(len(r.updates) for r in session.rounds() if r.state != "open") == 4)
+        assert float(session.pull()["w"][0, 0]) == 4
 
 
 def test_another_model(mesh: fedmesh.Mesh, name: str, flower: list[str]) -> None:

@@ -15,7 +15,7 @@ import fedmesh
 from flwr.common.logger import log
 
 from ._advice import MeshRefused, advice
-from ._records import Arrays
+from ._records import Arrays, moved
 
 NOTICE = 10.0  # seconds of silence after which the log says so
 POLL = 20.0  # seconds that one request for a newer model waits
@@ -30,10 +30,11 @@ class Update:
 
     arrays: Arrays
     weight: int
-    base: str | None  # digest of the model trained from; None is the session's present one
+    base: str | None  # digest of the session's model trained from
     base_round: int
     id: str
     metrics: Mapping[str, float]
+    start: Arrays | None = None  # without a base: the federation's own mean trained from
 
 
 class Link:
@@ -83,21 +84,23 @@ class Link:
         config = self._info().config
         return self._after(min(_seconds(config.get("round_timeout")), self._patience))
 
-    def update(self, arrays: Arrays, weight: int, base: fedmesh.Model | None, metrics: Mapping[str, float]) -> Update:
-        """An update under its name: one for each base, which a restarted ServerApp finds again."""
-        if base is None:
-            made = self.model.round if self.model is not None else 0
-            return Update(arrays, weight, None, made, f"local-{secrets.token_hex(8)}", metrics)
-        return Update(arrays, weight, base.digest, base.round, f"r{base.round}-{base.digest[:16]}", metrics)
+    def update(self, arrays: Arrays, weight: int, start: Arrays | None, metrics: Mapping[str, float]) -> Update:
+        """An update from the model taken last, under its name: one for each base, which a restarted ServerApp finds again. Or from start, a
+        mean of the federation's own.
+        """
+        model = self.model
+        assert model is not None
+        if start is not None:
+            return Update(arrays, weight, None, model.round, f"local-{secrets.token_hex(8)}", metrics, start)
+        return Update(arrays, weight, model.digest, model.round, f"r{model.round}-{model.digest[:16]}", metrics)
 
     def push(self, update: Update) -> None:
         """Bring an update; it waits here when no peer takes it in time. Raises FedmeshError."""
         try:
             self._info()
+            update = self._based(update)
             self._push(update)
-        except fedmesh.TimedOut as e:
-            if e.base and update.base is None:
-                update = dataclasses.replace(update, base=e.base)
+        except fedmesh.TimedOut:
             self.waiting.append(update)
             if len(self.waiting) > KEPT:
                 del self.waiting[0]
@@ -142,6 +145,16 @@ class Link:
             return None
         return self.model
 
+    def _based(self, update: Update) -> Update:
+        """What started from the federation's own mean is the same step from the session's present model: the steps before it were or are
+        pushed by themselves.
+        """
+        if update.start is None:
+            return update
+        model = self.session.pull(timeout=self._patience)
+        arrays = moved(model, update.start, update.arrays)
+        return dataclasses.replace(update, arrays=arrays, base=model.digest, base_round=model.round, start=None)
+
     def _push(self, update: Update) -> None:
         try:
             self.session.push(
@@ -163,6 +176,7 @@ class Link:
 
     def _catch_up(self) -> None:
         while self.waiting:
+            self.waiting[0] = self._based(self.waiting[0])
             try:
                 self._push(self.waiting[0])
                 log(INFO, "mesh: back; the update %s is delivered and counts in a later round", self.waiting[0].id)

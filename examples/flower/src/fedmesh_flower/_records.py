@@ -54,6 +54,11 @@ def fitted(own: Arrays, model: Mapping[str, NDArray[Any]]) -> Arrays:
     return out
 
 
+def moved(model: Mapping[str, NDArray[Any]], start: Arrays, end: Arrays) -> Arrays:
+    """A model after the step from start to end, with the model's dtypes."""
+    return fitted({name: np.asarray(array + (end[name] - start[name].astype(np.float64))) for name, array in model.items()}, model)
+
+
 def weight_of(replies: Iterable[Message], key: str) -> int:
     """How many examples the replies without errors have together."""
     total = 0.0

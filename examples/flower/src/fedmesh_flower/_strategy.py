@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import FedAvgM, Result, Strategy
 
 from ._advice import MeshRefused, advice
 from ._link import Link
-from ._records import arrays_of, check, fitted, record_of, told, weight_of, with_mesh
+from ._records import Arrays, arrays_of, check, fitted, record_of, told, weight_of, with_mesh
 
 
 class MeshStrategy(Strategy):
@@ -47,7 +47,7 @@ class MeshStrategy(Strategy):
         self.weighted_by = weighted_by or str(getattr(inner, "weighted_by_key", "num-examples"))
         self._link = Link(mesh, session, combiner, open, patience)
         self._order: list[str] = []  # of the app's arrays
-        self._away = False  # whether the present model is inner's own
+        self._own: Arrays | None = None  # inner's own mean, where that is the present model
 
     @property
     def model(self) -> fedmesh.Model:
@@ -94,12 +94,13 @@ class MeshStrategy(Strategy):
         """Push inner's mean, and return what the mesh makes of it and of the others'."""
         replies = list(replies)
         own, metrics = self.inner.aggregate_train(server_round, replies)
+        mean = arrays_of(own) if own is not None else None
         try:
             weight = weight_of(replies, self.weighted_by)
-            if own is None or weight == 0:
+            if mean is None or weight == 0:
                 return self._idle(), metrics
-            base = None if self._away else self.model
-            update = self._link.update(fitted(arrays_of(own), self.model), weight, base, told(metrics))
+            mean = fitted(mean, self.model)
+            update = self._link.update(mean, weight, self._own, told(metrics))
             self._link.push(update)
             model, counted = self._link.counted(update)
         except fedmesh.TimedOut as e:
@@ -118,7 +119,7 @@ class MeshStrategy(Strategy):
                 counted.weight,
             )
             return self._take(model), with_mesh(metrics, counted)
-        self._away = own is not None
+        self._own = mean if mean is not None else self._own
         return own, metrics
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
@@ -141,7 +142,7 @@ class MeshStrategy(Strategy):
         return self._take(model) if model else None
 
     def _take(self, model: fedmesh.Model) -> ArrayRecord:
-        self._away = False
+        self._own = None
         return record_of(model, self._order)
 
 
