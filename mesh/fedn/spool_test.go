@@ -275,8 +275,9 @@ func TestKeptIsBounded(t *testing.T) {
 	p.up()
 	p.open(npz(t, f32(1)))
 	c = startGateway(t, p.client(), "one", dir, small)
-	eventually(t, "an empty spool", c.log, func() bool { return len(files(t, filepath.Join(dir, "pending"))) == 0 })
-	if set := files(t, filepath.Join(dir, "refused")); len(set) != 2 || filepath.Base(set[1])[:20] != filepath.Base(pending[5])[:20] {
+	set := func() []string { return files(t, filepath.Join(dir, "refused")) }
+	eventually(t, "an empty spool", c.log, func() bool { return len(files(t, filepath.Join(dir, "pending"))) == 0 && len(set()) == 2 })
+	if set := set(); filepath.Base(set[1])[:20] != filepath.Base(pending[5])[:20] {
 		t.Errorf("set aside: %v of %v", set, pending)
 	}
 }
