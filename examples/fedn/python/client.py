@@ -69,6 +69,7 @@ def main():
     p.add_argument("--out", type=Path, required=True)
     a = p.parse_args()
     set_log_level_from_string("WARNING")
+    Path("package").mkdir(exist_ok=True)  # each client makes it unless it is there, and two at once are in each other's way
     for data in a.data.split(","):
         threading.Thread(target=client, args=(a.combiner, data, a.out), daemon=True).start()
     while True:
