@@ -187,10 +187,12 @@ func (g *Gateway) greet() {
 }
 
 func (g *Gateway) deliverAll() {
-	if !g.busy.TryLock() {
+	select {
+	case g.busy <- struct{}{}:
+	default:
 		return // a round is being delivered, and this one's turn comes
 	}
-	defer g.busy.Unlock()
+	defer func() { <-g.busy }()
 	ps, damaged, err := g.spool.list()
 	if err != nil {
 		g.complain(err)

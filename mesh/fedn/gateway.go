@@ -94,7 +94,7 @@ type Gateway struct {
 
 	refusedAt time.Time // when the combiner was told that its global model cannot be used; with mu
 
-	busy sync.Mutex             // one delivery at a time
+	busy chan struct{}          // holds an element during a delivery: one at a time
 	live atomic.Pointer[string] // the update of the round that is going on, which is not late
 }
 
@@ -119,7 +119,7 @@ func New(cfg Config, mesh Mesh) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		cfg: cfg, mesh: mesh, spool: s, kick: make(chan struct{}, 1),
+		cfg: cfg, mesh: mesh, spool: s, kick: make(chan struct{}, 1), busy: make(chan struct{}, 1),
 		log: cfg.Logger.With().Str("combiner", cfg.Combiner).Str("session", cfg.Session).Logger(),
 	}
 	g.joined.Store(hasJoined(cfg))

@@ -1,9 +1,12 @@
 package fedn_test
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/fedn"
@@ -88,4 +91,56 @@ func TestStepsBeforeTheFirstRound(t *testing.T) {
 	if set := files(t, filepath.Join(dir, "refused")); len(set) > 0 {
 		t.Errorf("set aside: %v\n%s", set, c.log)
 	}
+}
+
+// stuck is a mesh to which the first push never ends, until it is let go.
+type stuck struct {
+	*api.Client
+	once  sync.Once
+	began chan struct{}
+	letGo chan struct{}
+}
+
+func (s *stuck) Push(ctx context.Context, session string, o api.PushOptions, body api.Source) (api.Receipt, error) {
+	first := false
+	s.once.Do(func() { first = true })
+	if first {
+		close(s.began)
+		<-s.letGo
+	}
+	return s.Client.Push(ctx, session, o, body)
+}
+
+// FEDn waits for ten minutes, and no longer: an update that is pushed late keeps no round waiting beyond its time.
+func TestRoundWaitsForNoLateUpdate(t *testing.T) {
+	p := startPeer(t)
+	dir := t.TempDir()
+	c := startGateway(t, p.client(), "one", dir, hasty)
+	global := c.must(c.round(npz(t, f32(1)), examples("x", 1, npz(t, f32(2)))))
+	p.down()
+	global = c.must(c.round(global, examples("x", 1, npz(t, f32(4)))))
+	c.stop()
+	p.up()
+	s := &stuck{Client: p.client(), began: make(chan struct{}), letGo: make(chan struct{})}
+	c = startGateway(t, s, "one", dir, hasty)
+	select {
+	case <-s.began:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("nothing is pushed late\n%s", c.log)
+	}
+	done := make(chan []byte, 1)
+	go func() {
+		out, _ := c.round(global, examples("x", 1, npz(t, f32(8))))
+		done <- out
+	}()
+	select {
+	case out := <-done:
+		want(t, out, f32(8))
+	case <-time.After(20 * time.Second):
+		t.Errorf("no answer\n%s", c.log)
+	}
+	close(s.letGo)
+	eventually(t, "an empty spool", c.log, func() bool { return len(files(t, filepath.Join(dir, "pending"))) == 0 })
+	eventually(t, "all rounds", c.log, func() bool { return p.round() == 3 })
+	want(t, p.latest(), f32(8))
 }

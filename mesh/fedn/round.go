@@ -194,9 +194,13 @@ func (g *Gateway) exchange(ctx context.Context, p *pending) (*file, time.Time, e
 	if err := g.contact(ctx, p.base()); err != nil {
 		return nil, time.Time{}, err
 	}
-	g.busy.Lock()
+	select {
+	case g.busy <- struct{}{}:
+	case <-ctx.Done():
+		return nil, time.Time{}, fmt.Errorf("fedn: an earlier update is still being pushed: %w", ctx.Err())
+	}
 	receipt, err := g.deliver(ctx, p)
-	g.busy.Unlock()
+	<-g.busy
 	if err != nil {
 		return nil, time.Time{}, err
 	}
