@@ -44,7 +44,7 @@ func (r *Report) drawRounds() []byte {
 			points = append(points, [2]float64{xs.At(t), ys.At(float64(n))}, [2]float64{xs.At(t), ys.At(float64(n + 1))})
 		}
 		p.Line(s.System, points)
-		p.Key(i, s.System, fmt.Sprintf("%d rounds, %s", len(s.Finished), figures.Seconds(s.Seconds)))
+		p.Key(i, s.System, fmt.Sprintf("%d in %.0f s", len(s.Finished), s.Seconds))
 		y := float64(svg.Top + p.Height + 64 + strip*i)
 		p.Text("dim num", svg.Left-9, y+13, s.System)
 		var kills []string
