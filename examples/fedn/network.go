@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -132,6 +133,19 @@ func (n *network) begun(ctx context.Context, s *scene, round int) error {
 		}
 		return false
 	})
+}
+
+// underWay waits until each combiner has had a client's model in a round: from then on the round no longer needs the controller.
+func (n *network) underWay(ctx context.Context, s *scene, round int) error {
+	for _, c := range n.combiners {
+		err := await(ctx, fmt.Sprintf("%s: no client has trained in round %d", c.name, round), func() bool {
+			return slices.ContainsFunc(c.clients(), func(client string) bool { return exists(s.updateOf(client, round)) })
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ended waits until the controller has ended a round, whatever came of it.

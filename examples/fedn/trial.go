@@ -57,6 +57,9 @@ func (s *scene) meshed(ctx context.Context) (_ []roundResult, err error) {
 			err = s.cluster.Kill(victim)
 		case r == controlDie:
 			res.Happened = "control of " + ns[1].name + " killed for good"
+			if err := ns[1].underWay(ctx, s, r); err != nil {
+				return out, err
+			}
 			ns[1].control.kill()
 			living = ns[:1]
 		}
