@@ -125,27 +125,24 @@ func (s *scene) networks(ctx context.Context, ns []*network, rounds int, hooks b
 
 // begun waits until the clients of a round have begun to bring their models.
 func (n *network) begun(ctx context.Context, s *scene, round int) error {
-	return await(ctx, fmt.Sprintf("%s: no client has trained in round %d", n.name, round), func() bool {
-		for _, c := range n.clientNames() {
-			if exists(s.updateOf(c, round)) {
-				return true
-			}
-		}
-		return false
-	})
+	return s.trained(ctx, n.name, n.clientNames(), round)
 }
 
-// underWay waits until each combiner has had a client's model in a round: from then on the round no longer needs the controller.
+// underWay waits until a client of each combiner has trained in a round: from then on the round no longer needs the controller.
 func (n *network) underWay(ctx context.Context, s *scene, round int) error {
 	for _, c := range n.combiners {
-		err := await(ctx, fmt.Sprintf("%s: no client has trained in round %d", c.name, round), func() bool {
-			return slices.ContainsFunc(c.clients(), func(client string) bool { return exists(s.updateOf(client, round)) })
-		})
-		if err != nil {
+		if err := s.trained(ctx, c.name, c.clients(), round); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// trained waits until one of someone's clients has trained in a round.
+func (s *scene) trained(ctx context.Context, whose string, clients []string, round int) error {
+	return await(ctx, fmt.Sprintf("%s: no client has trained in round %d", whose, round), func() bool {
+		return slices.ContainsFunc(clients, func(client string) bool { return exists(s.updateOf(client, round)) })
+	})
 }
 
 // ended waits until the controller has ended a round, whatever came of it.
