@@ -228,6 +228,33 @@ func TestUntilTheContextEnds(t *testing.T) {
 	})
 }
 
+// TestCauseOutlivesTheContext checks that the end of the context hides neither why a peer failed nor who was asked in vain.
+func TestCauseOutlivesTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t)
+		m.host("silent", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+		for _, c := range []struct {
+			peers []string
+			says  []string
+		}{
+			{[]string{"gone", "silent"}, []string{"while asking http://silent", "last failure: http://gone", "connection refused"}},
+			{[]string{"silent"}, []string{"while asking http://silent"}},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			_, err := m.client(api.ClientOptions{}, c.peers...).Sessions(ctx)
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v: %v", c.peers, err)
+			}
+			for _, s := range c.says {
+				if !strings.Contains(err.Error(), s) {
+					t.Errorf("%v: no %q in: %v", c.peers, s, err)
+				}
+			}
+		}
+	})
+}
+
 func TestShuffle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t)

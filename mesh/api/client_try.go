@@ -35,6 +35,7 @@ func (e *localError) Unwrap() error { return e.err }
 // try calls attempt with one peer after the other until one has done it. What names the work in errors.
 func (c *Client) try(ctx context.Context, what string, passes int, attempt func(ctx context.Context, peer string) error) error {
 	var last error
+	asking := ""                          // the peer whose answer the context's end cut off
 	resting := map[*peerState]time.Time{} // until when those are left alone that asked for it
 	for pass := 1; ; pass++ {
 		var unknown error
@@ -58,6 +59,9 @@ func (c *Client) try(ctx context.Context, what string, passes int, attempt func(
 				return fmt.Errorf("api: %s: %w", what, local.err)
 			case errors.Is(err, ErrNotModified):
 				return ErrNotModified
+			case errors.Is(err, ctx.Err()): // it says nothing about the peer, unlike the failures before it
+				asking = " while asking " + p.url
+				continue
 			case ctx.Err() != nil:
 				last = fmt.Errorf("%s: %w", p.url, err)
 				continue
@@ -81,9 +85,9 @@ func (c *Client) try(ctx context.Context, what string, passes int, attempt func(
 		}
 		switch {
 		case ctx.Err() != nil && last == nil:
-			return fmt.Errorf("api: %s: %w", what, context.Cause(ctx))
+			return fmt.Errorf("api: %s: %w%s", what, context.Cause(ctx), asking)
 		case ctx.Err() != nil:
-			return fmt.Errorf("api: %s: %w; last failure: %w", what, context.Cause(ctx), last)
+			return fmt.Errorf("api: %s: %w%s; last failure: %w", what, context.Cause(ctx), asking, last)
 		case unknown != nil && (failed == 0 || pass >= patientPasses):
 			return unknown
 		case passes > 0 && pass >= passes:

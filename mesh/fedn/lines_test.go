@@ -159,7 +159,7 @@ func TestWaitingIsSaid(t *testing.T) {
 	p := startPeer(t)
 	g := startGateway(t, p.client(), "one", t.TempDir(), func(c *fedn.Config) {
 		c.Patience = time.Minute
-		c.Hasty(shortPatience, 0, shortPatience, time.Hour)
+		c.Hasty(10*shortPatience, 0, shortPatience, time.Hour) // time enough to be refused, on any machine
 	})
 	global := g.must(g.round(npz(t, f32(1)), examples("x", 1, npz(t, f32(2)))))
 	p.down()
