@@ -32,7 +32,7 @@ type Options struct {
 	Mesh      string         // name of the mesh; "test" when empty
 	ExtraArgs []string       // further arguments of every `fedmesh node`
 	Log       zerolog.Logger // what the cluster does; the zero Logger is silent
-	// ReadyTimeout bounds the wait for /readyz after a start; 30s when zero.
+	// ReadyTimeout bounds the wait for /readyz after a start; two minutes when zero.
 	ReadyTimeout time.Duration
 	// Seeds is how many of the nodes, from the first on, all are told to join; 3 when zero.
 	Seeds int
@@ -73,7 +73,7 @@ func (o *Options) defaults() error {
 		o.Seeds = 3
 	}
 	if o.ReadyTimeout == 0 {
-		o.ReadyTimeout = 30 * time.Second
+		o.ReadyTimeout = 2 * time.Minute
 	}
 	return errors.Join(errs...)
 }
@@ -96,7 +96,7 @@ func NewCluster(o Options) (*Cluster, error) {
 		options: o,
 		// Each probe has a connection of its own: one kept from before a kill says
 		// nothing of the process after it.
-		client: &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: o.Dial, TLSClientConfig: o.TLS.Clone()}},
+		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: o.Dial, TLSClientConfig: o.TLS.Clone()}},
 	}
 	for i := range o.N {
 		name := string(rune('a' + i))
@@ -178,13 +178,17 @@ func (c *Cluster) Ready(ctx context.Context, name string) error {
 	defer cancel()
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		if running, _, exit := n.state(); !running {
 			return fmt.Errorf("process: %s ended before it was ready: %s\n%s", name, exit, c.Tail(name, 20))
 		}
-		last := c.probe(ctx, n)
-		if last == nil {
+		err := c.probe(ctx, n)
+		if err == nil {
 			return nil
+		}
+		if ctx.Err() == nil || last == nil { // the end of the time says less than the answer before it
+			last = err
 		}
 		select {
 		case <-ctx.Done():
@@ -231,7 +235,7 @@ func (c *Cluster) Pause(name string) error {
 	if err != nil {
 		return err
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !stopped(n.pid()) {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("process: %s goes on after SIGSTOP", name)

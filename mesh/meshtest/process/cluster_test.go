@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -66,15 +67,17 @@ func fakeNode(args []string) int {
 	return 1
 }
 
-func newCluster(t *testing.T, n int, args ...string) *process.Cluster {
+func newCluster(t *testing.T, n int, change func(*process.Options)) *process.Cluster {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := process.NewCluster(process.Options{
-		Binary: self, N: n, Dir: t.TempDir(), ExtraArgs: args, ReadyTimeout: 10 * time.Second,
-	})
+	o := process.Options{Binary: self, N: n, Dir: t.TempDir()}
+	if change != nil {
+		change(&o)
+	}
+	c, err := process.NewCluster(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,8 +91,8 @@ func newCluster(t *testing.T, n int, args ...string) *process.Cluster {
 	return c
 }
 
-func reachable(url string) bool {
-	client := http.Client{Timeout: 300 * time.Millisecond, Transport: &http.Transport{DisableKeepAlives: true}}
+func reachable(url string, within time.Duration) bool {
+	client := http.Client{Timeout: within, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(url + "/readyz")
 	if err != nil {
 		return false
@@ -99,7 +102,7 @@ func reachable(url string) bool {
 }
 
 func TestClusterLives(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newCluster(t, 3, nil)
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +117,7 @@ func TestClusterLives(t *testing.T) {
 	if err := c.Kill("b"); err != nil {
 		t.Fatal(err)
 	}
-	if reachable(b.URL) || !slices.Equal(c.Running(), []string{"a", "c"}) {
+	if reachable(b.URL, time.Minute) || !slices.Equal(c.Running(), []string{"a", "c"}) {
 		t.Error("b lives after its death")
 	}
 	if !strings.Contains(c.Exit("b"), "killed") {
@@ -129,7 +132,7 @@ func TestClusterLives(t *testing.T) {
 	if c.Restart(t.Context(), "b") == nil {
 		t.Error("a running node was started again")
 	}
-	if !reachable(b.URL) || c.Peers()[1] != b {
+	if !reachable(b.URL, time.Minute) || c.Peers()[1] != b {
 		t.Error("b did not come back where it was")
 	}
 	if starts, err := os.ReadFile(filepath.Join(c.DataDir("b"), "starts")); err != nil || string(starts) != "xx" {
@@ -139,7 +142,7 @@ func TestClusterLives(t *testing.T) {
 	if err := c.Pause("c"); err != nil {
 		t.Fatal(err)
 	}
-	if reachable(c.Peers()[2].URL) || slices.Contains(c.Running(), "c") {
+	if reachable(c.Peers()[2].URL, 300*time.Millisecond) || slices.Contains(c.Running(), "c") {
 		t.Error("c answers while paused")
 	}
 	if err := c.Resume("c"); err != nil {
@@ -163,18 +166,35 @@ func TestClusterLives(t *testing.T) {
 }
 
 func TestTogether(t *testing.T) {
-	c := newCluster(t, 2)
+	var asks atomic.Pointer[func()] // called whenever a node is asked
+	c := newCluster(t, 2, func(o *process.Options) {
+		o.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if f := asks.Load(); f != nil {
+				(*f)()
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		}
+	})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Together(t.Context(), "t"); err != nil {
 		t.Error(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	// The context ends while it asks again: what the first answer told is said.
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if err := c.Together(ctx, ""); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "sees only a") {
+	var asked atomic.Int32
+	second := func() {
+		if asked.Add(1) == 2 {
+			cancel()
+		}
+	}
+	asks.Store(&second)
+	if err := c.Together(ctx, ""); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "sees only a") {
 		t.Errorf("of two that have not met: %v", err)
 	}
+	asks.Store(nil)
 	if err := c.Kill("b"); err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +204,7 @@ func TestTogether(t *testing.T) {
 }
 
 func TestClusterReportsAFailedStart(t *testing.T) {
-	c := newCluster(t, 1, "--broken")
+	c := newCluster(t, 1, func(o *process.Options) { o.ExtraArgs = []string{"--broken"} })
 	err := c.Start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "cannot go on") || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("got %v, want the exit status and the end of the log", err)
@@ -192,7 +212,7 @@ func TestClusterReportsAFailedStart(t *testing.T) {
 }
 
 func TestReadyEndsWithItsContext(t *testing.T) {
-	c := newCluster(t, 1)
+	c := newCluster(t, 1, nil)
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
