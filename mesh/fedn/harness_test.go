@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -25,6 +26,7 @@ import (
 	"github.com/fedmesh/fedmesh/mesh/api"
 	"github.com/fedmesh/fedmesh/mesh/fedn"
 	"github.com/fedmesh/fedmesh/mesh/fedn/fednpb"
+	"github.com/fedmesh/fedmesh/mesh/meshtest"
 	"github.com/fedmesh/fedmesh/mesh/store"
 	"github.com/fedmesh/fedmesh/model"
 	"github.com/fedmesh/fedmesh/model/codec"
@@ -34,18 +36,32 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
 }
 
-// peer is a mesh of one, which can be away for a while.
+// bubble runs a test on a clock of its own, which stands still while anybody works: how fast the machine is does not matter.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(time.Minute) }) // for memberlist's last probes
+		f(t)
+	})
+}
+
+// peer is a mesh of one on a network in memory, which can be away for a while and refuses connections then.
 type peer struct {
 	t    *testing.T
-	addr string
+	net  *meshtest.Network
 	dir  string
+	asks *api.Client
 	let  *access.Set // nil: everybody in
 	stop func()
 }
 
+const peerAddr = "a:80"
+
 func startPeer(t *testing.T) *peer {
 	t.Helper()
-	p := &peer{t: t, addr: "127.0.0.1:0", dir: t.TempDir()}
+	p := &peer{t: t, net: meshtest.NewNetwork(1), dir: t.TempDir()}
+	t.Cleanup(p.net.Close)
+	p.asks = p.client()
 	p.up()
 	t.Cleanup(p.down)
 	return p
@@ -60,13 +76,13 @@ func (p *peer) down() {
 
 func (p *peer) up() {
 	p.t.Helper()
-	ln, err := net.Listen("tcp", p.addr)
+	ln, err := p.net.Listen(peerAddr)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.addr = ln.Addr().String()
 	cfg := mesh.DefaultConfig()
-	cfg.Name, cfg.API, cfg.Gossip, cfg.DataDir, cfg.Fsync = "a", p.addr, "127.0.0.1:0", p.dir, store.Never
+	cfg.Name, cfg.API, cfg.DataDir, cfg.Fsync = "a", peerAddr, p.dir, store.Never
+	cfg.Transport, cfg.Dial = p.net.Transport("a"), p.net.Dialer("a")
 	m, err := mesh.New(cfg)
 	if err != nil {
 		p.t.Fatal(err)
@@ -104,7 +120,7 @@ func (p *peer) client() *api.Client { return p.bearer("") }
 
 func (p *peer) bearer(token string) *api.Client {
 	p.t.Helper()
-	c, err := api.NewClient([]string{p.addr}, api.ClientOptions{MaxBackoff: 100 * time.Millisecond, Token: token})
+	c, err := api.NewClient([]string{peerAddr}, api.ClientOptions{MaxBackoff: 100 * time.Millisecond, Token: token, DialContext: p.net.Dialer("combiner")})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -226,6 +242,7 @@ func examples(client string, n int, model []byte) trained {
 // round does what FEDn does once in a round, and returns the aggregate.
 func (c *combiner) round(global []byte, clients ...trained) ([]byte, error) {
 	c.t.Helper()
+	time.Sleep(time.Millisecond) // no two rounds take place at the same instant
 	if err := c.store("global_model", global, 1000); err != nil {
 		return nil, err
 	}
