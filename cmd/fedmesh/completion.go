@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -107,14 +108,15 @@ func (a *app) asked(fn func(ctx context.Context, c *api.Client, args []string) (
 		if parent == nil {
 			parent = context.Background()
 		}
-		ctx, cancel := context.WithTimeout(withLookup(parent, a.lookup), completeWithin)
+		within := cmp.Or(a.completeWithin, completeWithin)
+		ctx, cancel := context.WithTimeout(withLookup(parent, a.lookup), within)
 		defer cancel()
 		was := cmd.Context()
 		cmd.SetContext(ctx)
 		defer cmd.SetContext(was) //nolint:staticcheck // it may be nil, as it was
 		var found []cobra.Completion
 		client := clientOf(cmd)
-		client.tries, client.timeout = 1, completeWithin
+		client.tries, client.timeout = 1, within
 		err := client.call(cmd, func(ctx context.Context, c *api.Client) (err error) {
 			found, err = fn(ctx, c, args)
 			return err

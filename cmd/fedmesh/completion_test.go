@@ -24,6 +24,7 @@ func complete(t *testing.T, sh shell, args ...string) (words []string, directive
 
 func TestCompletions(t *testing.T) {
 	p, sh := serve(t)
+	sh.patient = true
 	one := strings.Repeat("1a", 32)
 	p.mesh.Peers = append(p.mesh.Peers, api.PeerInfo{Name: "bravo", State: api.PeerDead}, api.PeerInfo{Name: "charlie", State: api.PeerDead}, api.PeerInfo{Name: "delta", State: api.PeerAlive, API: "h:1"})
 	p.rounds = []api.RoundInfo{{Round: 1, Model: one, State: api.RoundFinal}, {Round: 2, State: api.RoundOpen}}

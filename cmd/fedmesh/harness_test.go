@@ -29,6 +29,7 @@ type shell struct {
 	env      map[string]string
 	stdin    string
 	terminal bool
+	patient  bool // completions may take their time
 }
 
 type result struct {
@@ -46,6 +47,9 @@ func (s shell) runContext(ctx context.Context, args ...string) result {
 	a := &app{
 		in: strings.NewReader(s.stdin), out: &out, err: &err, terminal: s.terminal,
 		lookup: func(k string) (string, bool) { v, ok := s.env[k]; return v, ok },
+	}
+	if s.patient {
+		a.completeWithin = time.Minute
 	}
 	code := a.run(ctx, args)
 	return result{code, out.String(), err.String()}
@@ -113,6 +117,7 @@ type peer struct {
 
 	events chan api.Event // for whoever subscribes; nil: streams end at once
 
+	asked  func() // before the mesh is told; nil: nothing happens
 	left   bool
 	forget func(peers []string) (api.Forgetting, error)
 }
@@ -311,6 +316,9 @@ func (p *peer) Round(session string, n uint64) (api.RoundInfo, error) {
 func (p *peer) Mesh() api.MeshInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.asked != nil {
+		p.asked()
+	}
 	return p.mesh
 }
 

@@ -71,6 +71,28 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
+// wait waits until the log has a text.
+func (b *lockedBuffer) wait(t *testing.T, text string) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	limit := time.NewTimer(time.Minute)
+	defer limit.Stop()
+	for {
+		b.mu.Lock()
+		all := b.b.String()
+		b.mu.Unlock()
+		if strings.Contains(all, text) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			t.Fatalf("no %q in %s", text, all)
+		}
+	}
+}
+
 // waitServing gives the URL in the log's line that says that the node serves.
 func (b *lockedBuffer) waitServing(t *testing.T) string {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -16,6 +17,8 @@ type app struct {
 	out, err io.Writer
 	terminal bool // err is a terminal: progress bars are welcome
 	lookup   func(name string) (string, bool)
+
+	completeWithin time.Duration // how long a completion may ask the mesh; 0: as long as suits who waits
 
 	quiet    bool      // --quiet: only errors, and what was asked for as JSON
 	settings *settings // of the command that runs

@@ -152,7 +152,7 @@ func TestPullNewer(t *testing.T) {
 		<-time.After(50 * time.Millisecond)
 		p.setModel(1, f32(t, 4, 4, 4))
 	}()
-	sh.ok(t, "pull", "s", "-o", file, "--after", "0", "--wait", "20s")
+	sh.ok(t, "pull", "s", "-o", file, "--after", "0", "--wait", "1m")
 	if got, _ := os.ReadFile(file); !bytes.Equal(got, f32(t, 4, 4, 4)) {
 		t.Error("not the newer model")
 	}
