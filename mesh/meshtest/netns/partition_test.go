@@ -4,6 +4,7 @@ package netns_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -24,8 +25,8 @@ var (
 const (
 	megabyte = 1 << 20
 	// Members that are not alive are looked for every 15 s, give or take half, by each
-	// peer; the first of five is sooner.
-	contactWithin = 25 * time.Second
+	// peer; the first of five is sooner. The rest is for a machine that has other work.
+	contactWithin = time.Minute
 )
 
 // sessionConfig lets a round end when two combiners have brought something, or after two seconds.
@@ -39,7 +40,7 @@ func sessionConfig() api.SessionConfig {
 // Both sides of a cut go on training, and do so while it heals. They then have one
 // model, which contains the work of both, and what was final stays.
 func TestPartition(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), *netCut+4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), *netCut+8*time.Minute)
 	defer cancel()
 	config := sessionConfig()
 	// What was under way when the cut came may be held on the other side only. A side
@@ -49,7 +50,7 @@ func TestPartition(t *testing.T) {
 	left, right := []string{"a", "b", "c"}, []string{"d", "e"}
 	l := s.work(ctx, "left", "left", 2, *netTrain, left...)
 	r := s.work(ctx, "right", "right", 2, *netTrain, right...)
-	s.until(ctx, "final rounds before the cut", 30*time.Second, func() error {
+	s.until(ctx, "final rounds before the cut", patience, func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if len(s.finals) < 3*len(s.peers) {
@@ -62,14 +63,21 @@ func TestPartition(t *testing.T) {
 	before := map[string]int{"left": s.acknowledged("left"), "right": s.acknowledged("right")}
 	s.pause(ctx, *netCut)
 	for side, n := range before {
-		n = s.acknowledged(side) - n
-		t.Logf("%d updates acknowledged on the %s side during the cut of %v", n, side, *netCut)
-		if n < int(*netCut/time.Second)/4 {
-			t.Errorf("the %s side stood still", side)
-		}
+		t.Logf("%d updates acknowledged on the %s side during the cut of %v", s.acknowledged(side)-n, side, *netCut)
+		// Each side goes on, as fast as the machine is: the cut lasts until both have.
+		s.until(ctx, "updates on the "+side+" side", patience, func() error {
+			if done, want := s.acknowledged(side)-n, int(*netCut/time.Second)/4; done < want {
+				return fmt.Errorf("%d of %d: the side stands still", done, want)
+			}
+			return nil
+		})
 	}
 	_, one := s.agreed(ctx)
-	apart := s.rounds(ctx)
+	var apart look
+	s.until(ctx, "the rounds of all", patience, func() error {
+		apart = s.rounds(ctx)
+		return apart.err()
+	})
 	work := apart.computed()
 	if one || apart.contain(work) {
 		t.Error("the two sides have one model while they are cut apart")
@@ -87,7 +95,7 @@ func TestPartition(t *testing.T) {
 	contact := s.net.Contact(left, right)
 	var last time.Time
 	var healthy look
-	s.until(ctx, "one model", 90*time.Second, func() error {
+	s.until(ctx, "one model", patience, func() error {
 		now := time.Now()
 		views, one := s.agreed(ctx)
 		if !one || !views.contain(work) {
@@ -107,7 +115,7 @@ func TestPartition(t *testing.T) {
 
 	// And then they train on together.
 	again := s.work(ctx, "again", client, 2, training, s.peers...)
-	s.until(ctx, "updates after healing", 30*time.Second, func() error {
+	s.until(ctx, "updates after healing", patience, func() error {
 		if n := s.acknowledged("again"); n < 6 {
 			return fmt.Errorf("%d", n)
 		}
@@ -122,11 +130,7 @@ func (s *scene) cpu(ctx context.Context) time.Duration {
 	s.t.Helper()
 	var total time.Duration
 	for _, p := range s.peers {
-		h, err := s.holds(ctx, p)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		total += h.cpu
+		total += s.mustHold(ctx, p).cpu
 	}
 	return total
 }
@@ -140,6 +144,15 @@ func (l look) String() string {
 		fmt.Fprintf(&b, "%s: %.8s of round %d (%v); ", v.Peer, v.Session.Model, v.Session.ModelRound, v.Err)
 	}
 	return b.String()
+}
+
+// err is why some peer could not be asked; nil when all were.
+func (l look) err() error {
+	var errs []error
+	for _, v := range l {
+		errs = append(errs, v.Err)
+	}
+	return errors.Join(errs...)
 }
 
 // agreed asks all peers at once and tells whether they serve the same model of the same
