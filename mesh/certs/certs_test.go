@@ -125,7 +125,7 @@ func get(t *testing.T, s *certs.Store, addr string) (string, error) {
 	t.Helper()
 	transport := &http.Transport{DialTLSContext: s.Dialer(nil)}
 	defer transport.CloseIdleConnections()
-	c := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	c := &http.Client{Transport: transport, Timeout: ample}
 	resp, err := c.Get("https://" + addr)
 	if err != nil {
 		return "", certs.Explain(addr, err)
@@ -138,11 +138,14 @@ func get(t *testing.T, s *certs.Store, addr string) (string, error) {
 	return string(b), err
 }
 
+// ample is time for what must happen, however slow the machine is.
+const ample = 2 * time.Minute
+
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(ample)
 	for !ok() {
 		select {
 		case <-tick.C:
@@ -342,9 +345,9 @@ func TestRenewal(t *testing.T) {
 		t.Errorf("%s before anybody looked", got)
 	}
 	hup <- os.Interrupt
-	await(t, "a signal", func() bool { return shown(t, srv.addr) == "second" })
-	if reloads("ok") != 1 || s.Generation() != 1 {
-		t.Errorf("%v reloads, generation %d", reloads("ok"), s.Generation())
+	await(t, "a signal", func() bool { return reloads("ok") > 0 }) // the last thing that comes of it
+	if got := shown(t, srv.addr); got != "second" || reloads("ok") != 1 || s.Generation() != 1 {
+		t.Errorf("%s is shown after %v reloads, generation %d", got, reloads("ok"), s.Generation())
 	}
 
 	// What is broken, or worse than what is there, is told once and changes nothing.
