@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fedmesh/fedmesh/mesh/api"
@@ -88,61 +89,67 @@ func TestForgetRoute(t *testing.T) {
 
 // The client asks the next peer when one has not heard of a name, and takes a refusal for the answer.
 func TestForgetClient(t *testing.T) {
-	f, g := newFake(), newFake()
-	_, one := start(t, f, api.ServerOptions{})
-	_, two := start(t, g, api.ServerOptions{})
-	c := client(t, api.ClientOptions{Passes: 1}, one, two)
-	ctx := within(t, 10*time.Second)
-	f.onForget = func([]string) (api.Forgetting, error) {
-		return api.Forgetting{}, api.UnknownPeer("c", "never heard of")
-	}
-	if got, err := c.Forget(ctx, []string{"c"}); err != nil || !got.Done || len(g.forgets) != 1 {
-		t.Errorf("%+v, %v", got, err)
-	}
-	f.onForget = func([]string) (api.Forgetting, error) { return api.Forgetting{}, api.PeerLives("c", "stop it") }
-	if _, err := c.Forget(ctx, []string{"c"}); !api.TypePeerAlive.Is(err) || len(g.forgets) != 1 {
-		t.Errorf("%v", err)
-	}
-	for _, bad := range [][]string{nil, {""}, {"a b"}} {
-		if _, err := c.Forget(ctx, bad); !api.TypeInvalidRequest.Is(err) {
-			t.Errorf("%q: %v", bad, err)
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t)
+		f, g := newFake(), newFake()
+		m.peer("a", f)
+		m.peer("b", g)
+		c := m.client(api.ClientOptions{Passes: 1}, "a", "b")
+		ctx := t.Context()
+		f.onForget = func([]string) (api.Forgetting, error) {
+			return api.Forgetting{}, api.UnknownPeer("c", "never heard of")
 		}
-	}
+		if got, err := c.Forget(ctx, []string{"c"}); err != nil || !got.Done || len(g.forgets) != 1 {
+			t.Errorf("%+v, %v", got, err)
+		}
+		f.onForget = func([]string) (api.Forgetting, error) { return api.Forgetting{}, api.PeerLives("c", "stop it") }
+		if _, err := c.Forget(ctx, []string{"c"}); !api.TypePeerAlive.Is(err) || len(g.forgets) != 1 {
+			t.Errorf("%v", err)
+		}
+		for _, bad := range [][]string{nil, {""}, {"a b"}} {
+			if _, err := c.Forget(ctx, bad); !api.TypeInvalidRequest.Is(err) {
+				t.Errorf("%q: %v", bad, err)
+			}
+		}
+	})
 }
 
 func TestAwaitForgotten(t *testing.T) {
-	f := newFake()
-	_, url := start(t, f, api.ServerOptions{})
-	c := client(t, api.ClientOptions{Passes: 1}, url)
-	ctx := within(t, 10*time.Second)
-	asked := 0
-	states := []api.PeerInfo{ // as they follow each other; the last stays
-		{Name: "c", Log: "cc", State: api.PeerDead},
-		{Name: "c", Log: "cc", State: api.PeerForgetting, WaitingFor: []string{"a", "b"}},
-		{Name: "c", Log: "cc", State: api.PeerForgetting, WaitingFor: []string{"b"}},
-		{Name: "c", Log: "cc", State: api.PeerForgotten},
-	}
-	f.onMesh = func() api.MeshInfo {
-		asked++
-		return api.MeshInfo{Self: "a", Peers: []api.PeerInfo{{Name: "c", Log: "11", State: api.PeerAlive}, states[min(asked, len(states))-1]}}
-	}
-	var told []string
-	first := api.Forgetting{Peers: []string{"c"}, Logs: []string{"cc"}, WaitingFor: []string{"a", "b"}}
-	got, err := c.AwaitForgotten(ctx, first, func(now api.Forgetting) { told = append(told, strings.Join(now.WaitingFor, " ")) })
-	if err != nil || !got.Done || asked != len(states) || !slices.Equal(told, []string{"b", ""}) {
-		t.Errorf("%+v, %v after %d questions; told %q", got, err, asked, told)
-	}
-	asked, states = 0, states[1:3]
-	short, cancel := context.WithTimeout(ctx, 700*time.Millisecond)
-	defer cancel()
-	if got, err := c.AwaitForgotten(short, first, nil); !errors.Is(err, context.DeadlineExceeded) || got.Done || !slices.Equal(got.WaitingFor, []string{"b"}) {
-		t.Errorf("in no time: %+v, %v", got, err)
-	}
-	asked, states = 0, []api.PeerInfo{{Name: "c", Log: "cc", State: api.PeerAlive}}
-	if _, err := c.AwaitForgotten(ctx, first, nil); !api.TypePeerAlive.Is(err) {
-		t.Errorf("it came back: %v", err)
-	}
-	if got, err := c.AwaitForgotten(ctx, api.Forgetting{Done: true}, nil); err != nil || !got.Done {
-		t.Errorf("done already: %+v, %v", got, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t)
+		f := newFake()
+		m.peer("a", f)
+		c := m.client(api.ClientOptions{Passes: 1}, "a")
+		ctx := t.Context()
+		asked := 0
+		states := []api.PeerInfo{ // as they follow each other; the last stays
+			{Name: "c", Log: "cc", State: api.PeerDead},
+			{Name: "c", Log: "cc", State: api.PeerForgetting, WaitingFor: []string{"a", "b"}},
+			{Name: "c", Log: "cc", State: api.PeerForgetting, WaitingFor: []string{"b"}},
+			{Name: "c", Log: "cc", State: api.PeerForgotten},
+		}
+		f.onMesh = func() api.MeshInfo {
+			asked++
+			return api.MeshInfo{Self: "a", Peers: []api.PeerInfo{{Name: "c", Log: "11", State: api.PeerAlive}, states[min(asked, len(states))-1]}}
+		}
+		var told []string
+		first := api.Forgetting{Peers: []string{"c"}, Logs: []string{"cc"}, WaitingFor: []string{"a", "b"}}
+		got, err := c.AwaitForgotten(ctx, first, func(now api.Forgetting) { told = append(told, strings.Join(now.WaitingFor, " ")) })
+		if err != nil || !got.Done || asked != len(states) || !slices.Equal(told, []string{"b", ""}) {
+			t.Errorf("%+v, %v after %d questions; told %q", got, err, asked, told)
+		}
+		asked, states = 0, states[1:3]
+		short, cancel := context.WithTimeout(ctx, 700*time.Millisecond)
+		defer cancel()
+		if got, err := c.AwaitForgotten(short, first, nil); !errors.Is(err, context.DeadlineExceeded) || got.Done || !slices.Equal(got.WaitingFor, []string{"b"}) {
+			t.Errorf("in no time: %+v, %v", got, err)
+		}
+		asked, states = 0, []api.PeerInfo{{Name: "c", Log: "cc", State: api.PeerAlive}}
+		if _, err := c.AwaitForgotten(ctx, first, nil); !api.TypePeerAlive.Is(err) {
+			t.Errorf("it came back: %v", err)
+		}
+		if got, err := c.AwaitForgotten(ctx, api.Forgetting{Done: true}, nil); err != nil || !got.Done {
+			t.Errorf("done already: %+v, %v", got, err)
+		}
+	})
 }

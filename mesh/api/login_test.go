@@ -293,7 +293,7 @@ func TestClientShowsItsToken(t *testing.T) {
 	combiner := file.add(t, access.Grant{Role: access.Combiner, Sessions: []string{"s"}})
 	f := newFake().with("s", someModel(t, 4, 1))
 	_, url := start(t, f, api.ServerOptions{Tokens: file.set(t)})
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, ample)
 	good := client(t, api.ClientOptions{Token: combiner}, url)
 	if _, err := good.Push(ctx, "s", api.PushOptions{Combiner: "c", Weight: 1, Base: "latest"}, api.Bytes([]byte("x"))); err != nil {
 		t.Error(err)

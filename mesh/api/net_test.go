@@ -97,7 +97,7 @@ func (n *memNet) serve(addr string, hs *http.Server) (stop func()) {
 // start serves a backend on a real socket.
 func start(t testing.TB, b api.Backend, o api.ServerOptions) (*api.Server, string) {
 	t.Helper()
-	if o.Logger.GetLevel() == zerolog.Disabled || testing.Verbose() {
+	if testing.Verbose() && !o.Logger.Debug().Enabled() {
 		o.Logger = zerolog.New(zerolog.NewTestWriter(t))
 	}
 	srv := api.NewServer(b, o)
@@ -178,6 +178,9 @@ func client(t testing.TB, o api.ClientOptions, peers ...string) *api.Client {
 	t.Cleanup(c.Close)
 	return c
 }
+
+// ample is time for what must happen, on real sockets and however slow the machine is.
+const ample = 5 * time.Minute
 
 func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()

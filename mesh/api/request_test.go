@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -50,8 +49,8 @@ func TestRequestIDs(t *testing.T) {
 // TestEveryAnswerHasItsRequest checks that answers of all kinds name their request, and that the log does.
 func TestEveryAnswerHasItsRequest(t *testing.T) {
 	f := newFake().with("s", someModel(t, 4, 1))
-	var log bytes.Buffer
-	_, url := start(t, f, api.ServerOptions{Logger: zerolog.New(zerolog.SyncWriter(&log))})
+	var log logTo
+	_, url := start(t, f, api.ServerOptions{Logger: zerolog.New(&log)})
 	for path, status := range map[string]int{"/v1/sessions": 200, "/nothing": 404, "/v1/sessions/a%2Fb": 400, "/v1/sessions/s/model": 200, "/v1//": 400} {
 		for _, id := range []string{"mine", ""} {
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, nil)
