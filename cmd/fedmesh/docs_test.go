@@ -38,7 +38,7 @@ func TestDocumentation(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(bin, "make"), []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range []struct {
+	pages := []struct {
 		file   string
 		blocks func(string) []string
 		few    int // blocks that must be found at least
@@ -46,18 +46,24 @@ func TestDocumentation(t *testing.T) {
 		{"OPERATIONS.md", fenced, 8},
 		{"../../README.md", byHand, 3},
 		{"../../mesh/api/HTTP.md", fenced, 7},
-	} {
+	}
+	var scripts []string
+	for _, page := range pages {
+		text, err := os.ReadFile(page.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := page.blocks(string(text))
+		if len(blocks) < page.few {
+			t.Fatalf("%s: %d blocks found, at least %d expected", page.file, len(blocks), page.few)
+		}
+		scripts = append(scripts, scriptOf(blocks))
+	}
+	freePorts(t, scripts)
+	for i, page := range pages {
 		t.Run(filepath.Base(page.file), func(t *testing.T) {
 			t.Parallel()
-			text, err := os.ReadFile(page.file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			blocks := page.blocks(string(text))
-			if len(blocks) < page.few {
-				t.Fatalf("%d blocks found, at least %d expected", len(blocks), page.few)
-			}
-			runBlocks(t, bin, blocks)
+			runScript(t, bin, scripts[i])
 		})
 	}
 }
@@ -118,9 +124,8 @@ func byHand(page string) []string {
 	return out
 }
 
-// runBlocks runs the blocks in a folder of their own with the built command.
-func runBlocks(t *testing.T, bin string, blocks []string) {
-	t.Helper()
+// scriptOf puts the blocks together, each with what whoever types does by himself.
+func scriptOf(blocks []string) string {
 	script := "set -eEuo pipefail\ntrap 'echo \"failed: $BASH_COMMAND\"' ERR\n"
 	for i, block := range blocks {
 		script += fmt.Sprintf("echo \"== block %d, after $SECONDS s\"\n%s", i+1, block)
@@ -129,8 +134,13 @@ func runBlocks(t *testing.T, bin string, blocks []string) {
 			script += fmt.Sprintf("fedmesh health --ready http://%[1]s 2>/dev/null || fedmesh health --ready https://%[1]s\n", m[1])
 		}
 	}
-	script = freePorts(t, script)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	return script
+}
+
+// runScript runs a page in a folder of its own with the built command.
+func runScript(t *testing.T, bin, script string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
 	cmd.Dir = t.TempDir()
@@ -165,29 +175,30 @@ func runBlocks(t *testing.T, bin string, blocks []string) {
 	}
 }
 
-// freePorts gives each port of the loopback interface in a script another one that is free.
-func freePorts(t *testing.T, script string) string {
+// freePorts gives each port of the loopback interface in each of the scripts another one that is free, no two the same.
+func freePorts(t *testing.T, scripts []string) {
 	t.Helper()
-	ports := map[string]string{}
-	var held []*process.Cluster // until all are chosen
+	var held []*process.Cluster // until all are chosen, for all scripts: they run at the same time
 	address := regexp.MustCompile(`127\.0\.0\.1:\d+`)
-	script = address.ReplaceAllStringFunc(script, func(addr string) string {
-		if ports[addr] == "" {
-			c, err := process.NewCluster(process.Options{Binary: "none", N: 1, Dir: t.TempDir()})
-			if err != nil {
-				t.Fatal(err)
+	for i, script := range scripts {
+		ports := map[string]string{}
+		scripts[i] = address.ReplaceAllStringFunc(script, func(addr string) string {
+			if ports[addr] == "" {
+				c, err := process.NewCluster(process.Options{Binary: "none", N: 1, Dir: t.TempDir()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				held = append(held, c)
+				ports[addr] = strings.TrimPrefix(c.URLs()[0], "http://")
 			}
-			held = append(held, c)
-			ports[addr] = strings.TrimPrefix(c.URLs()[0], "http://")
-		}
-		return ports[addr]
-	})
+			return ports[addr]
+		})
+	}
 	for _, c := range held {
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return script
 }
 
 // TestRoutesAreExplained looks for each route in the page about the HTTP interface.

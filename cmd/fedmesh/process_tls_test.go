@@ -5,14 +5,16 @@ package main_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -80,32 +82,53 @@ func (m *secureMesh) run(ctx context.Context, stdin string, args ...string) stri
 	return string(out)
 }
 
-// reloads waits until every peer has read its certificates again for the nth time.
-func (m *secureMesh) reloads(ctx context.Context, n int) {
+// takenOver waits until every peer shows the certificate that was issued to it last, and trusts those authorities and no others. It may have read its files
+// more than once for that: they are written one after the other.
+func (m *secureMesh) takenOver(ctx context.Context, issued map[string]certs.Files, trusted map[*certtest.CA]bool) {
 	m.t.Helper()
-	transport := &http.Transport{DialTLSContext: m.client.Dialer(nil)}
-	defer transport.CloseIdleConnections()
-	hc := &http.Client{Transport: transport}
+	callers := map[*http.Client]bool{}
+	for ca, want := range trusted {
+		f := m.issue("caller", ca, certtest.Cert{}, ca)
+		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		callers[&http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
+			InsecureSkipVerify:   true, // it is compared with what was issued
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil },
+		}}}] = want
+	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for _, url := range m.cluster.URLs() {
-		for {
-			resp, err := hc.Get(url + "/metrics")
-			if err != nil {
-				m.t.Fatal(err)
+	for _, p := range m.cluster.Peers() {
+		shown, err := os.ReadFile(issued[p.Name].Cert)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		block, _ := pem.Decode(shown)
+		all := func() bool {
+			for caller, want := range callers {
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+"/v1/peer/keys", nil)
+				if err != nil {
+					m.t.Fatal(err)
+				}
+				resp, err := caller.Do(req)
+				if err != nil {
+					m.t.Fatal(err)
+				}
+				_ = resp.Body.Close()
+				// A peer of an authority that is trusted gets further, and is told that it named no mesh.
+				if !bytes.Equal(resp.TLS.PeerCertificates[0].Raw, block.Bytes) || (resp.StatusCode == http.StatusMisdirectedRequest) != want {
+					return false
+				}
 			}
-			b, err := io.ReadAll(resp.Body)
-			_ = resp.Body.Close()
-			if err != nil {
-				m.t.Fatal(err)
-			}
-			if strings.Contains(string(b), fmt.Sprintf("fedmesh_tls_reloads_total{result=\"ok\"} %d\n", n)) {
-				break
-			}
+			return true
+		}
+		for !all() {
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
-				m.t.Fatalf("%s has not read its certificates for the %d. time", url, n)
+				m.t.Fatalf("%s does not take over what was issued to it", p.Name)
 			}
 		}
 	}
@@ -222,12 +245,13 @@ func TestRotationOfEverything(t *testing.T) {
 		{"new certificates", []string{"use", newKey.Fingerprint()}, next, []*certtest.CA{old, next}},
 		{"the new authority alone", []string{"remove", oldKey.Fingerprint()}, next, []*certtest.CA{next}},
 	}
-	for i, s := range steps {
+	for _, s := range steps {
 		before := pushed()
+		issued := map[string]certs.Files{}
 		for _, name := range names {
-			m.issue(name, s.cert, certtest.Cert{}, s.ca...)
+			issued[name] = m.issue(name, s.cert, certtest.Cert{}, s.ca...)
 		}
-		m.reloads(ctx, i+1)
+		m.takenOver(ctx, issued, map[*certtest.CA]bool{old: slices.Contains(s.ca, old), next: slices.Contains(s.ca, next)})
 		m.run(ctx, newKey.Text(), append([]string{"keys"}, s.keys...)...)
 		t.Logf("%s, and the key: %s; %d pushes meanwhile", s.what, s.keys[0], pushed()-before)
 	}

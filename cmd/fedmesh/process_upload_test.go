@@ -216,38 +216,76 @@ func (l *logText) String() string {
 	return l.b.String()
 }
 
+// killedAfter stands before a peer, at the URL that it returns, and has it killed once it was handed so many bytes: never too late, however long the
+// test was not looked after. What killed returns is how that went.
+func killedAfter(ctx context.Context, t *testing.T, cluster *process.Cluster, name string, after int64) (url string, killed func() error) {
+	t.Helper()
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := strings.TrimPrefix(urlOf(cluster, name), "http://")
+	done := make(chan error, 1)
+	var (
+		handed atomic.Int64
+		once   sync.Once
+		conns  sync.WaitGroup
+	)
+	forward := func(from net.Conn) {
+		defer from.Close()
+		peer, err := (&net.Dialer{}).DialContext(ctx, "tcp", to)
+		if err != nil {
+			return // it is dead
+		}
+		defer peer.Close()
+		conns.Go(func() {
+			_, _ = io.Copy(from, peer)
+			_ = from.Close()
+		})
+		buffer := make([]byte, 64<<10)
+		for {
+			n, err := from.Read(buffer)
+			if _, failed := peer.Write(buffer[:n]); err != nil || failed != nil {
+				return
+			}
+			if handed.Add(int64(n)) >= after {
+				once.Do(func() { done <- cluster.Kill(name) })
+			}
+		}
+	}
+	conns.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() { forward(conn) })
+		}
+	})
+	t.Cleanup(func() { // the command has ended, and its connections with it
+		_ = ln.Close()
+		conns.Wait()
+	})
+	return "http://" + ln.Addr().String(), func() error {
+		if n := handed.Load(); n < after {
+			return fmt.Errorf("%s lives: it was handed %d bytes, not %d", name, n, after)
+		}
+		return <-done
+	}
+}
+
 // pushCommand runs the command and kills the peer that it pushes to once that has some of the update.
 func pushCommand(ctx context.Context, t *testing.T, cluster *process.Cluster, binary, file string) api.Receipt {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, binary, "push", "s", file, "--peers", strings.Join(cluster.URLs(), ","), "--combiner", "command", "--weight", "1", "--json")
+	a, killed := killedAfter(ctx, t, cluster, "a", *uploadMB<<20/4)
+	cmd := exec.CommandContext(ctx, binary, "push", "s", file, "--peers", strings.Join(append([]string{a}, cluster.URLs()[1:]...), ","), "--combiner", "command", "--weight", "1", "--json")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	// Some of it: a temporary file that is not small.
-	some := func() bool {
-		files, err := filepath.Glob(filepath.Join(cluster.DataDir("a"), "blobs", ".tmp-*"))
-		if err != nil || len(files) == 0 {
-			return false
-		}
-		st, err := os.Stat(files[0])
-		return err == nil && st.Size() > *uploadMB<<20/4
-	}
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !some() {
-		select {
-		case <-ctx.Done():
-			t.Fatal("the command does not push")
-		case <-tick.C:
-		}
-	}
-	if err := cluster.Kill("a"); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
+	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v: %s", err, errs.String())
+	}
+	if err := killed(); err != nil {
+		t.Fatalf("%v: %s", err, out.String())
 	}
 	var r api.Receipt
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil || len(r.Copies) != 2 {
