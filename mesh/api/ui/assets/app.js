@@ -67,20 +67,32 @@ function sync() {
 
 let running = false;
 let wanted = false;
-let timer;
+let timer = 0;
+let due = 0; // when the timer runs out
 let rest = 400;
+let free = 0; // until when nothing but what people do makes it fetch
+let outs = 0; // how often it has signed out
 
-function soon(ms = 150) {
-  wanted = true;
-  if (running) return;
+/** Plans the next fetch; one that is planned for sooner stays. */
+function plan(ms) {
+  const at = performance.now() + ms;
+  if (timer && due <= at) return;
   clearTimeout(timer);
+  due = at;
   timer = setTimeout(refresh, ms);
 }
 
+function soon(ms = 150) {
+  wanted = true;
+  if (!running) plan(ms === 0 ? 0 : Math.max(ms, free - performance.now()));
+}
+
 async function refresh() {
+  timer = 0;
   running = true;
   wanted = false;
   const began = performance.now();
+  const before = outs;
   try {
     const [mesh, sessions] = await Promise.all([api.mesh(), api.sessions()]);
     Object.assign(state, { mesh, sessions, problem: '' });
@@ -89,7 +101,9 @@ async function refresh() {
     state.session = sessions.find((s) => s.key === was && (s.name === want || !want)) ?? sessions.find((s) => s.name === want) ?? sessions[0] ?? null;
     if (state.session?.key !== was) sync();
     if (state.session) await refreshSession(state.session);
+    if (outs !== before) return; // these are answers from before
     if (state.signedOut || !stream) await signedIn();
+    if (outs !== before) return;
     if (!stream) listen();
     reached();
   } catch (err) {
@@ -107,8 +121,8 @@ async function refresh() {
     running = false;
     const took = performance.now() - began;
     rest = Math.min(10000, Math.max(rest > 3000 ? rest / 2 : 300, 2 * took));
-    clearTimeout(timer);
-    timer = setTimeout(refresh, wanted ? rest : Math.max(rest, document.hidden ? 4 * EVERY : EVERY));
+    free = performance.now() + rest;
+    plan(wanted ? rest : Math.max(rest, document.hidden ? 4 * EVERY : EVERY));
     draw();
   }
 }
@@ -284,6 +298,7 @@ function unreachable() {
 function signOut(why) {
   setText($('login-error'), why || $('login-error').textContent);
   if (state.signedOut) return;
+  outs++;
   state.signedOut = true;
   stream?.close();
   stream = null;
@@ -299,7 +314,9 @@ async function signedIn() {
   state.signedOut = false;
   $('token').value = '';
   setText($('login-error'), '');
+  const before = outs;
   const who = await api.whoami().catch(() => ({}));
+  if (outs !== before) return;
   $('who').hidden = !who.name;
   if (who.name) fill($('who-name'), JSON.stringify(who), () => [name(who.name), who.role ? `, ${who.role}` : '']);
 }

@@ -25,8 +25,9 @@ type scene struct {
 	token    string                                  // asked for, unless empty
 	streams  map[chan api.Event]bool
 	seq      uint64
-	asked    map[string]int // requests by path
-	broken   bool           // answers are cut off, streams are not
+	asked    map[string]int           // requests by path
+	broken   bool                     // answers are cut off, streams are not
+	held     map[string]chan struct{} // by path: an answer that is made meanwhile arrives only once it is closed
 }
 
 func stage(t *testing.T, s *scene) *scene {
@@ -40,9 +41,16 @@ func stage(t *testing.T, s *scene) *scene {
 	})
 	answer := func(pattern string, f func(r *http.Request) any) {
 		mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, r *http.Request) {
+			var held chan struct{}
+			defer func() {
+				if held != nil {
+					<-held
+				}
+			}()
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.asked[r.URL.Path]++
+			held = s.held[r.URL.Path]
 			if s.broken {
 				panic(http.ErrAbortHandler)
 			}
@@ -141,6 +149,28 @@ func (s *scene) events(w http.ResponseWriter, r *http.Request) {
 			b, _ := json.Marshal(e)
 			_, _ = fmt.Fprintf(w, "id: %d\nevent: %s\ndata: %s\n\n", e.Seq, e.Type, b)
 			_ = http.NewResponseController(w).Flush()
+		}
+	}
+}
+
+// times is how often a path was asked for.
+func (s *scene) times(path string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked[path]
+}
+
+// more waits until a path is asked for once more.
+func (s *scene) more(t *testing.T, path string) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(ample)
+	for before := s.times(path); s.times(path) == before; {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%s is not asked for", path)
 		}
 	}
 }
