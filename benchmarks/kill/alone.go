@@ -116,7 +116,8 @@ func (t *trial) pullAlone(ctx context.Context, a *Alone, url string) error {
 // are to be away, and has acknowledged updates and finished rounds.
 func (t *trial) watchAlone(ctx context.Context, a *Alone) error {
 	const enough = 2 // rounds
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	// What only the dead have is given up after half a minute.
+	ctx, cancel := context.WithTimeout(ctx, settlePatience)
 	defer cancel()
 	for {
 		a.Pushes = 0

@@ -149,7 +149,7 @@ func (c *config) shorten(given map[string]bool) {
 		"kill-every":    func() { c.killEvery = 700 * time.Millisecond },
 		"restart-after": func() { c.restartAfter = 200 * time.Millisecond },
 		"train":         func() { c.train = 100 * time.Millisecond },
-		"time-limit":    func() { c.timeLimit = time.Minute },
+		"time-limit":    func() { c.timeLimit = 5 * time.Minute },
 		"out":           func() { c.out = "" },
 	} {
 		if !given[name] {

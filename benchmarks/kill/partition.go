@@ -96,6 +96,9 @@ func (t *trial) cutLoop(ctx context.Context, stop <-chan struct{}) error {
 		c := Cut{At: t.now()}
 		t.lan.cut(hosts[0], hosts[1])
 		command.Pause(ctx, t.config.cutFor)
+		if t.config.quick {
+			t.bothSides(ctx, c.At, before)
+		}
 		after := t.watch.onSides()
 		for i := range c.Rounds {
 			c.Rounds[i] = after[i] - before[i]
@@ -111,6 +114,22 @@ func (t *trial) cutLoop(ctx context.Context, stop <-chan struct{}) error {
 		t.lan.heal() // for what comes after the end of the time
 	}
 	return nil
+}
+
+// bothSides waits until the majority has finished a round in a cut and updates were acknowledged on either side, but not for ever: on a slow machine a short
+// cut may be over before anybody has noticed it.
+func (t *trial) bothSides(ctx context.Context, since float64, before [2]uint64) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for ; ctx.Err() == nil; command.Pause(ctx, 20*time.Millisecond) {
+		t.work.mu.Lock()
+		cut := []Cut{{At: since, Healed: t.now()}}
+		err := countCuts(cut, t.work.pushes, t.config.combiners)
+		t.work.mu.Unlock()
+		if err != nil || min(cut[0].Acked[0], cut[0].Acked[1]) > 0 && t.watch.onSides()[0] > before[0] {
+			return
+		}
+	}
 }
 
 // rejoin waits until the sides have met again and all peers serve one model.

@@ -23,7 +23,8 @@ import (
 
 // Bounds of what comes after the rounds.
 const (
-	settlePatience = 2 * time.Minute // for pushes under way and processes coming back
+	startPatience  = 2 * time.Minute // for processes to be ready
+	settlePatience = 4 * time.Minute // for pushes under way and processes coming back
 	checkPatience  = 2 * time.Minute // for all to close the session and agree
 )
 
@@ -101,7 +102,7 @@ func runTrial(ctx context.Context, c config, s system, l *load.Load, show func(s
 	if err := t.found(dir); err != nil {
 		return nil, err
 	}
-	starting, cancel := context.WithTimeout(ctx, time.Minute)
+	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	if err := t.cluster.Start(starting); err != nil {
 		return nil, err
@@ -135,7 +136,7 @@ func runTrial(ctx context.Context, c config, s system, l *load.Load, show func(s
 // found makes the system's processes, and the network if they are to have one of
 // their own.
 func (t *trial) found(dir string) (err error) {
-	o := process.Options{Binary: t.system.binary, N: t.system.peers, Dir: dir, Mesh: "kill", ExtraArgs: t.system.args}
+	o := process.Options{Binary: t.system.binary, N: t.system.peers, Dir: dir, Mesh: "kill", ExtraArgs: t.system.args, ReadyTimeout: startPatience}
 	if t.config.partition {
 		var names []string
 		for i := range t.system.peers {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/fedmesh/fedmesh/benchmarks/command"
 	"github.com/fedmesh/fedmesh/benchmarks/load"
@@ -16,7 +15,7 @@ func TestRoundsAfterAnEmptyOne(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds fedmesh and starts processes")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	dir := t.TempDir()
 	binary, err := command.Fedmesh(ctx, "", dir)

@@ -29,7 +29,7 @@ func TestLeaderKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cluster := start(ctx, t)
 	l, err := load.New(ctx, load.Options{Params: 1000, Updates: combiners * roundsEach, Seed: 1})
@@ -77,7 +77,7 @@ func TestLeaderKilled(t *testing.T) {
 	if _, err := client.CloseSession(ctx, info.Key); err != nil {
 		t.Fatal(err)
 	}
-	v, err := process.Check(ctx, process.CheckOptions{Session: info.Key, Peers: cluster.Peers(), Receipts: receipts, Timeout: 30 * time.Second})
+	v, err := process.Check(ctx, process.CheckOptions{Session: info.Key, Peers: cluster.Peers(), Receipts: receipts, Timeout: 2 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

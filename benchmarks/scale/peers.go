@@ -54,7 +54,7 @@ type Traffic struct {
 func measurePeers(ctx context.Context, c config, binary string, show command.Show) (r *Peers, err error) {
 	r = &Peers{Peers: c.peers, Params: c.params, Rounds: c.roundsOr(5)}
 	show("%d peers: joining ...", c.peers)
-	sys, err := newSystem(ctx, c, process.Options{Binary: binary, N: c.peers, Seeds: 1, ReadyTimeout: patience}, "peers")
+	sys, err := newSystem(ctx, c, process.Options{Binary: binary, N: c.peers, Seeds: 1}, "peers")
 	if err != nil {
 		return nil, err
 	}

@@ -154,7 +154,8 @@ func (m *many) run(ctx context.Context, show command.Show) error {
 		return err
 	}
 	rounds := m.result.Rounds
-	alone, err := m.part(func() error { return await(m.measured, warmUp+1+rounds, "alone") })
+	from := m.measured.finished()
+	alone, err := m.part(func() error { return await(m.measured, from+1+rounds, "alone") })
 	if err != nil {
 		return err
 	}
@@ -171,7 +172,7 @@ func (m *many) run(ctx context.Context, show command.Show) error {
 			return err
 		}
 	}
-	from := m.measured.finished()
+	from = m.measured.finished()
 	among, err := m.part(func() error {
 		if err := await(m.measured, from+rounds/2, "among others"); err != nil {
 			return err

@@ -43,7 +43,7 @@ type Sample struct {
 // newSystem starts peers.
 func newSystem(ctx context.Context, c config, o process.Options, name string) (s *system, err error) {
 	s = &system{config: c, dir: filepath.Join(c.dir, name), dirs: map[string]string{}}
-	o.Dir, o.Mesh = s.dir, "scale"
+	o.Dir, o.Mesh, o.ReadyTimeout = s.dir, "scale", patience
 	if s.cluster, err = process.NewCluster(o); err != nil {
 		return nil, err
 	}

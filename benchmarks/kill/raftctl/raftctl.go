@@ -40,21 +40,24 @@ func (s State) Leads() bool { return s.Leader != "" && s.Leader == s.Self.ID }
 // Ask asks the process with that URL.
 func Ask(ctx context.Context, client *http.Client, url string) (State, error) {
 	var s State
-	return s, call(ctx, client, http.MethodGet, url, nil, &s)
+	return s, call(ctx, time.Second, client, http.MethodGet, url, nil, &s)
 }
+
+// forming bounds each request of Form, which is made once.
+const forming = 30 * time.Second
 
 // Form makes a cluster of processes that have just been started with empty
 // folders, and waits until all of them know the first leader.
 func Form(ctx context.Context, client *http.Client, urls []string) error {
 	var servers []Server
 	for _, url := range urls {
-		s, err := Ask(ctx, client, url)
-		if err != nil {
+		var s State
+		if err := call(ctx, forming, client, http.MethodGet, url, nil, &s); err != nil {
 			return err
 		}
 		servers = append(servers, s.Self)
 	}
-	if err := call(ctx, client, http.MethodPost, urls[0], servers, nil); err != nil {
+	if err := call(ctx, forming, client, http.MethodPost, urls[0], servers, nil); err != nil {
 		return err
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -77,9 +80,9 @@ func Form(ctx context.Context, client *http.Client, urls []string) error {
 	}
 }
 
-// call makes a request, JSON in and out, within a second.
-func call(ctx context.Context, client *http.Client, method, url string, question, answer any) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+// call makes a request, JSON in and out, within a time.
+func call(ctx context.Context, within time.Duration, client *http.Client, method, url string, question, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	body, err := json.Marshal(question)
 	if err != nil {
