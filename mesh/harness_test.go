@@ -33,7 +33,9 @@ import (
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		// A probe that was under way when gossip closed.
-		goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+		goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"),
+		// The half second that net/http gives a client to read a refusal, which is longer than leaks are looked for.
+		goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
 }
 
 // cluster is a mesh in memory whose peers serve HTTP to each other and to the test, inside a synctest bubble.

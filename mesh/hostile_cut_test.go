@@ -2,6 +2,7 @@ package mesh_test
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -22,16 +23,25 @@ func (v *victim) dial(addr string) net.Conn {
 		v.t.Fatal(err)
 	}
 	v.t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	return conn
 }
 
 // raw sends what it is given and reads an answer.
-func (v *victim) raw(conn net.Conn, request string) answer {
+func (v *victim) raw(request string) answer {
 	v.t.Helper()
-	if _, err := io.WriteString(conn, request); err != nil {
-		v.t.Fatal(err)
-	}
+	return v.steady(func() answer {
+		conn := v.dial(v.addr)
+		if _, err := io.WriteString(conn, request); err != nil {
+			v.t.Fatal(err)
+		}
+		return v.answer(conn)
+	})
+}
+
+// answer reads an answer.
+func (v *victim) answer(conn net.Conn) answer {
+	v.t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		v.t.Fatal(err)
@@ -53,32 +63,33 @@ func TestHostileLengths(t *testing.T) {
 	before := v.listing()
 
 	a := attack{name: "2^40 bytes declared", status: http.StatusRequestEntityTooLarge, kind: api.TypeTooLarge, words: []string{"68719476736"}, extra: map[string]any{"limit": 6.8719476736e+10}}
-	v.check(a, v.raw(v.dial(v.addr), fmt.Sprintf("PUT %s?weight=1 HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", updatesOfX, int64(1)<<40)))
+	v.check(a, v.raw(fmt.Sprintf("PUT %s?weight=1 HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", updatesOfX, int64(1)<<40)))
 
+	endless := func() io.Reader { return io.MultiReader(bytes.NewReader(good), zeros{}) }
 	limited := *v
 	limited.addr = small.Addr().String()
 	a = attack{status: http.StatusRequestEntityTooLarge, kind: api.TypeTooLarge, words: []string{"32768"}, extra: map[string]any{"limit": 32768}}
 	a.name, a.body = "40 KB declared", good
 	limited.suffer(a)
-	a.name, a.body, a.stream = "40 KB in chunks", nil, io.MultiReader(strings.NewReader(string(good))) // of no known length
+	a.name, a.body, a.stream = "40 KB in chunks", nil, func() io.Reader { return io.MultiReader(bytes.NewReader(good)) } // of no known length
 	limited.suffer(a)
-	a = attack{name: "endless", status: http.StatusRequestEntityTooLarge, kind: api.TypeTooLarge, stream: io.MultiReader(strings.NewReader(string(good)), zeros{})}
+	a = attack{name: "endless", status: http.StatusRequestEntityTooLarge, kind: api.TypeTooLarge, stream: endless}
 	limited.suffer(a)
-	a = attack{name: "endless, without a limit", status: http.StatusBadRequest, kind: api.TypeUnreadableModel, words: []string{"bytes follow"}, stream: io.MultiReader(strings.NewReader(string(good)), zeros{})}
+	a = attack{name: "endless, without a limit", status: http.StatusBadRequest, kind: api.TypeUnreadableModel, words: []string{"bytes follow"}, stream: endless}
 	v.suffer(a)
 
 	for _, length := range []string{"-1", "abc", "18446744073709551616", "5\r\nContent-Length: 6"} {
-		got := v.raw(v.dial(v.addr), fmt.Sprintf("PUT %s?weight=1 HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\n\r\n", updatesOfX, length))
+		got := v.raw(fmt.Sprintf("PUT %s?weight=1 HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\n\r\n", updatesOfX, length))
 		if got.status != http.StatusBadRequest { // net/http's own answer
 			t.Errorf("Content-Length: %q: %d %s", length, got.status, got.body)
 		}
 	}
 	chunked := "PUT %s?weight=1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%s"
 	a = attack{name: "a chunk of no size", status: http.StatusBadRequest, kind: api.TypeInvalidRequest, words: []string{"broke off after 0 bytes"}}
-	v.check(a, v.raw(v.dial(v.addr), fmt.Sprintf(chunked, updatesOfX, "zz\r\n")))
+	v.check(a, v.raw(fmt.Sprintf(chunked, updatesOfX, "zz\r\n")))
 	a = attack{name: "a chunk of 2^64 bytes", status: http.StatusBadRequest, kind: api.TypeInvalidRequest, words: []string{"broke off after 0 bytes"}}
-	v.check(a, v.raw(v.dial(v.addr), fmt.Sprintf(chunked, updatesOfX, "1ffffffffffffffff\r\n")))
-	got := v.raw(v.dial(v.addr), fmt.Sprintf("GET /v1/sessions/%s HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n", "s", strings.Repeat("x", 1<<20)))
+	v.check(a, v.raw(fmt.Sprintf(chunked, updatesOfX, "1ffffffffffffffff\r\n")))
+	got := v.raw(fmt.Sprintf("GET /v1/sessions/%s HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n", "s", strings.Repeat("x", 1<<20)))
 	if got.status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a header of 1 MB: %d %s", got.status, got.body)
 	}
@@ -94,6 +105,27 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
+}
+
+// begins sends the beginning of a request, until the peer stores what has come.
+func (v *victim) begins(request string) net.Conn {
+	v.t.Helper()
+	for {
+		v.ready()
+		conn := v.dial(v.addr)
+		if _, err := io.WriteString(conn, request); err != nil {
+			v.t.Fatal(err)
+		}
+		stored := false
+		v.until("half stored", func() bool {
+			stored = strings.Contains(v.listing(), ".tmp-")
+			return stored || v.stoodStill()
+		})
+		if stored {
+			return conn
+		}
+		_ = conn.Close() // it may have been refused meanwhile
+	}
 }
 
 // A client that goes away in the middle leaves nothing behind, neither files nor goroutines.
@@ -118,29 +150,23 @@ func TestHostileGoneHalfWay(t *testing.T) {
 			v.t = t
 			before := v.listing()
 			for _, part := range []int{len(c.body) / 2, len(c.body) - 1} {
-				conn := v.dial(v.addr)
-				if _, err := io.WriteString(conn, c.head+string(c.body[:part])); err != nil {
-					t.Fatal(err)
-				}
-				v.until("half stored", func() bool { return strings.Contains(v.listing(), ".tmp-") })
+				conn := v.begins(c.head + string(c.body[:part]))
 				_ = conn.Close()
 				v.until("rid of what a client left behind", func() bool { return v.listing() == before })
 			}
 			// One that says that it is done, and listens.
-			conn := v.dial(v.addr)
-			if _, err := io.WriteString(conn, c.head+string(c.body[:len(c.body)/2])); err != nil {
-				t.Fatal(err)
-			}
-			if half, ok := conn.(*net.TCPConn); !ok || half.CloseWrite() != nil {
-				t.Fatal("half the connection could not be closed")
-			}
-			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b, _ := io.ReadAll(resp.Body)
-			if resp.StatusCode != http.StatusBadRequest {
-				t.Errorf("half a body is answered with %s: %s", resp.Status, b)
+			got := v.steady(func() answer {
+				conn := v.dial(v.addr)
+				if _, err := io.WriteString(conn, c.head+string(c.body[:len(c.body)/2])); err != nil {
+					t.Fatal(err)
+				}
+				if half, ok := conn.(*net.TCPConn); !ok || half.CloseWrite() != nil {
+					t.Fatal("half the connection could not be closed")
+				}
+				return v.answer(conn)
+			})
+			if got.status != http.StatusBadRequest {
+				t.Errorf("half a body is answered with %d: %s", got.status, got.body)
 			}
 			v.until("rid of half a body", func() bool { return v.listing() == before })
 		})

@@ -3,15 +3,18 @@ package mesh_test
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -53,7 +56,11 @@ func (v *victim) key() string {
 // copyHead is the head of a request to hold a copy.
 func (v *victim) copyHead(body []byte, offer string) string {
 	v.t.Helper()
-	return fmt.Sprintf("PUT /v1/peer/updates/%s/y HTTP/1.1\r\nHost: a\r\nFedmesh-Mesh: fedmesh/1\r\nFedmesh-Update: %s\r\nContent-Length: %d\r\n\r\n", v.key(), offer, len(body))
+	return copyHead(v.key(), body, offer)
+}
+
+func copyHead(session string, body []byte, offer string) string {
+	return fmt.Sprintf("PUT /v1/peer/updates/%s/y HTTP/1.1\r\nHost: a\r\nFedmesh-Mesh: fedmesh/1\r\nFedmesh-Update: %s\r\nContent-Length: %d\r\n\r\n", session, offer, len(body))
 }
 
 // state is what a peer sends that exchanges entries.
@@ -297,20 +304,44 @@ func TestHostilePeersAreNotRemembered(t *testing.T) {
 
 // A peer that stops in the middle of a copy holds up neither a goroutine nor a file for ever.
 func TestHostilePeerThatHangs(t *testing.T) {
-	v := newVictim(t, func(c *mesh.Config) { c.StallAfter = 300 * time.Millisecond })
-	good := tensorFile(goodModel())
-	v.openSession(good)
-	before := v.listing()
-	goroutines := runtime.NumGoroutine()
-	conns := make([]net.Conn, 5)
-	for i := range conns {
-		conns[i] = v.dial(v.addr)
-		if _, err := io.WriteString(conns[i], v.copyHead(good, `{"id":"u","weight":1,"base":"`+v.base()+`"}`)+string(good[:20_000])); err != nil {
-			t.Fatal(err)
+	bubble(t, func(t *testing.T, c *cluster) {
+		c.tune = func(cfg *mesh.Config) { cfg.StallAfter = 300 * time.Millisecond }
+		c.up("a")
+		good := tensorFile(goodModel())
+		info := c.open("a", "s", good, func(s *api.SessionConfig) { s.Copies, s.TargetCombiners, s.RoundTimeout = 1, 1000, seconds(3600) })
+		before := c.blobs("a")
+		synctest.Wait()
+		goroutines := runtime.NumGoroutine()
+		conns := make([]net.Conn, 5)
+		for i := range conns {
+			var err error
+			if conns[i], err = c.dialer("x")(t.Context(), "tcp", "a:80"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(conns[i], copyHead(info.Key, good, `{"id":"u","weight":1,"base":"`+info.Model+`"}`)+string(good[:20_000])); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	v.until("half stored", func() bool { return strings.Contains(v.listing(), ".tmp-") })
-	v.until("rid of those who hang", func() bool { return v.listing() == before })
-	v.settled(goroutines)
-	v.serves(good)
+		synctest.Wait()
+		if now := c.blobs("a"); len(now) != len(before)+len(conns) {
+			t.Errorf("%d hang, and of them are stored %v beside %v", len(conns), now, before)
+		}
+		time.Sleep(time.Second) // twice StallAfter, and a little
+		if now := c.blobs("a"); !slices.Equal(now, before) {
+			t.Errorf("of those who hang %v are left beside %v", now, before)
+		}
+		time.Sleep(time.Second) // as long again for the rest of what they send, if it comes
+		for _, conn := range conns {
+			_ = conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the connection of one who hangs is kept")
+			}
+			_ = conn.Close()
+		}
+		synctest.Wait()
+		if now := runtime.NumGoroutine(); now > goroutines {
+			t.Errorf("%d goroutines, there were %d", now, goroutines)
+		}
+		c.push("a", "s", weighted("x", 1), good)
+	})
 }

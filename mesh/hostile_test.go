@@ -34,6 +34,9 @@ type victim struct {
 	peer *mesh.Peer
 	http *http.Client
 	good int // pushes accepted
+
+	registry *prometheus.Registry
+	stood    float64 // how often it had stood still when that was last looked at
 }
 
 // newVictim runs a peer until the test ends.
@@ -54,7 +57,7 @@ func newVictim(t *testing.T, tune ...func(*mesh.Config)) *victim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &victim{t: t, addr: cfg.API, dir: cfg.DataDir, peer: peer, http: &http.Client{Transport: &http.Transport{}}}
+	v := &victim{t: t, addr: cfg.API, dir: cfg.DataDir, peer: peer, http: &http.Client{Transport: &http.Transport{}}, registry: registry}
 	v.serve(ln, api.ServerOptions{Logger: cfg.Logger, Registerer: registry, Gatherer: registry})
 	t.Cleanup(func() {
 		if err := peer.Close(); err != nil {
@@ -64,8 +67,51 @@ func newVictim(t *testing.T, tune ...func(*mesh.Config)) *victim {
 	if err := peer.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	v.until("ready", func() bool { return peer.Ready() == nil })
+	v.ready()
 	return v
+}
+
+// patience is how long what must happen may take on a machine that has other work.
+const patience = 2 * time.Minute
+
+// ready waits until the peer is.
+func (v *victim) ready() {
+	v.t.Helper()
+	v.until("ready", func() bool { return v.peer.Ready() == nil })
+}
+
+// stoodStill tells whether the peer has stood still since that was last asked, for want of a processor: it then takes nothing until it has
+// caught up.
+func (v *victim) stoodStill() bool {
+	v.t.Helper()
+	families, err := v.registry.Gather()
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "fedmesh_stalls_total" {
+			now := f.GetMetric()[0].GetCounter().GetValue()
+			still := now > v.stood
+			v.stood = now
+			return still
+		}
+	}
+	v.t.Fatal("no metric tells of stalls")
+	return false
+}
+
+// steady asks a peer that is ready, and again when it was not since it stood still.
+func (v *victim) steady(ask func() answer) answer {
+	v.t.Helper()
+	for {
+		v.ready()
+		got := ask()
+		var p api.Problem
+		if got.status != http.StatusServiceUnavailable || json.Unmarshal(got.body, &p) != nil || !api.TypeNotReady.Is(&p) {
+			return got
+		}
+		v.until("one that stood still and therefore is not ready", v.stoodStill)
+	}
 }
 
 func listen(t *testing.T) net.Listener {
@@ -101,9 +147,9 @@ func (v *victim) until(what string, done func() bool) {
 	v.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(10 * time.Second); !done(); <-tick.C {
+	for deadline := time.Now().Add(patience); !done(); <-tick.C {
 		if time.Now().After(deadline) {
-			v.t.Fatalf("not %s after 10 s", what)
+			v.t.Fatalf("not %s after %v", what, patience)
 		}
 	}
 }
@@ -144,7 +190,7 @@ type attack struct {
 	query  string // "weight=1" for an update unless told
 	header http.Header
 	body   []byte
-	stream io.Reader // in place of body
+	stream func() io.Reader // in place of body
 
 	status int
 	kind   api.ProblemType // "" where the answer is no problem of the API
@@ -164,6 +210,12 @@ type answer struct {
 // send sends a request and reads its answer.
 func (v *victim) send(a attack) answer {
 	v.t.Helper()
+	return v.steady(func() answer { return v.once(a) })
+}
+
+// once is send without regard to stalls.
+func (v *victim) once(a attack) answer {
+	v.t.Helper()
 	if a.method == "" {
 		a.method = http.MethodPut
 	}
@@ -177,11 +229,11 @@ func (v *victim) send(a attack) answer {
 	if a.query != "" {
 		url += "?" + a.query
 	}
-	body := a.stream
-	if body == nil {
-		body = bytes.NewReader(a.body)
+	var body io.Reader = bytes.NewReader(a.body)
+	if a.stream != nil {
+		body = a.stream()
 	}
-	ctx, cancel := context.WithTimeout(v.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(v.t.Context(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, a.method, url, body)
 	if err != nil {
@@ -209,7 +261,7 @@ func (v *victim) suffer(a attack) {
 		v.t.Errorf("%s: the data directory changed from\n%sto\n%s", a.name, before, after)
 	}
 	if err := v.peer.Ready(); err != nil {
-		v.t.Fatalf("%s: the peer is out of service: %v", a.name, err)
+		v.until(fmt.Sprintf("one that stood still, and is out of service after %s: %v", a.name, err), v.stoodStill)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -39,8 +40,13 @@ func (a *alarm) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// surfacePatience is how long an answer may take; the fuzzer ends a process without a word after 10 s.
-const surfacePatience = 8 * time.Second
+// surfacePatience is how long an answer may take. The fuzzer ends a process without a word after 10 s; where only the seeds run, nobody hurries.
+func surfacePatience() time.Duration {
+	if w := flag.Lookup("test.fuzzworker"); w != nil && w.Value.String() == "true" {
+		return 8 * time.Second
+	}
+	return patience
+}
 
 // surfaceMesh is what peers of the fuzzer's mesh call it.
 const surfaceMesh = "fuzz/1"
@@ -123,28 +129,17 @@ func newSurface(f *testing.F) *surface {
 	if err := peer.Start(f.Context()); err != nil {
 		f.Fatal(err)
 	}
-	client, err := api.NewClient([]string{s.addr}, api.ClientOptions{Token: s.tokens[3]})
+	// Not over HTTP, whose timeouts are so short here that a busy machine exceeds them.
+	for tick := time.Tick(time.Millisecond); peer.Ready() != nil; <-tick {
+		continue
+	}
+	info, _, err := peer.OpenSession(f.Context(), "s", api.DefaultSessionConfig(), bytes.NewReader(file(0)))
 	if err != nil {
 		f.Fatal(err)
 	}
-	defer client.Close()
-	info, _, err := client.CreateSession(f.Context(), "s", api.DefaultSessionConfig(), api.Bytes(file(0)))
-	if err != nil {
-		f.Fatal(err)
-	}
-	asPeer, err := http.NewRequestWithContext(f.Context(), http.MethodGet, "http://"+s.addr+"/v1/peer/blobs/"+info.Model, nil)
-	if err != nil {
-		f.Fatal(err)
-	}
-	asPeer.Header.Set("Fedmesh-Mesh", surfaceMesh)
-	asPeer.Header.Set("Authorization", "Bearer "+s.tokens[4])
-	asPeer.Close = true
-	resp, err := http.DefaultClient.Do(asPeer)
-	if err != nil {
-		f.Fatal(err)
-	}
-	if resp.Body.Close(); resp.StatusCode != http.StatusOK {
-		f.Fatalf("the peer plane cannot be reached: %s", resp.Status)
+	status, _ := s.ask(f, http.MethodGet, "/v1/peer/blobs/"+info.Model, http.Header{"Fedmesh-Mesh": {surfaceMesh}, "Authorization": {"Bearer " + s.tokens[4]}})
+	if status != http.StatusOK {
+		f.Fatalf("the peer plane cannot be reached: %d", status)
 	}
 	s.known = []string{"{key}", info.Key, "{digest}", info.Model, "{none}", model.Digest{1}.String()}
 	s.most = runtime.NumGoroutine() + 700 // an upload that waits for more has two
@@ -214,21 +209,32 @@ func FuzzSurface(f *testing.F) {
 
 // beginUpload begins another upload that {upload} stands for.
 func (s *surface) beginUpload(t *testing.T) {
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, fmt.Sprintf("http://%s/v1/sessions/s/updates/u?weight=1&id=%d", s.addr, s.ran), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Close = true
-	for k, v := range map[string]string{"Authorization": "Bearer " + s.tokens[1], "Tus-Resumable": "1.0.0", "Upload-Length": strconv.Itoa(len(file(4)))} {
-		r.Header.Set(k, v)
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
+	_, header := s.ask(t, http.MethodPost, fmt.Sprintf("/v1/sessions/s/updates/u?weight=1&id=%d", s.ran), http.Header{
+		"Authorization": {"Bearer " + s.tokens[1]}, "Tus-Resumable": {"1.0.0"}, "Upload-Length": {strconv.Itoa(len(file(4)))},
+	})
 	// It may be refused: the session may have been closed by now.
-	s.words = strings.NewReplacer(append(s.known, "{upload}", strings.TrimPrefix(resp.Header.Get("Location"), "/v1/uploads/"))...)
+	s.words = strings.NewReplacer(append(s.known, "{upload}", strings.TrimPrefix(header.Get("Location"), "/v1/uploads/"))...)
+}
+
+// ask makes a good request, again when the peer was too busy to read it in the short time that it gives here.
+func (s *surface) ask(t testing.TB, method, path string, header http.Header) (status int, answered http.Header) {
+	t.Helper()
+	var last error
+	for end := time.Now().Add(surfacePatience()); time.Now().Before(end); {
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.addr+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header, r.Close = header.Clone(), true
+		resp, err := http.DefaultClient.Do(r)
+		if err == nil {
+			resp.Body.Close()
+			return resp.StatusCode, resp.Header
+		}
+		last = err
+	}
+	t.Fatal(last)
+	return 0, nil
 }
 
 // request makes a request and reads the beginning of the answer.
@@ -243,7 +249,7 @@ func (s *surface) request(t *testing.T, method, path, header string, body []byte
 	}
 	defer conn.Close()
 	_ = conn.SetLinger(0) // or all ports are soon taken by connections of before
-	_ = conn.SetDeadline(time.Now().Add(surfacePatience))
+	_ = conn.SetDeadline(time.Now().Add(surfacePatience()))
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\nFedmesh-Mesh: "+surfaceMesh+"\r\n", method, path)
 	if token, ok := s.tokens[as]; ok {
@@ -283,7 +289,7 @@ func (s *surface) request(t *testing.T, method, path, header string, body []byte
 func (s *surface) atRest(t *testing.T) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(surfacePatience); runtime.NumGoroutine() > s.most; <-tick.C {
+	for end := time.Now().Add(surfacePatience()); runtime.NumGoroutine() > s.most; <-tick.C {
 		if time.Now().After(end) {
 			stacks := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines are left:\n%s", runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
