@@ -160,15 +160,21 @@ func pull(ctx context.Context, c *api.Client, session, after string, w *wire) (a
 		if after != "" {
 			o.Wait = waitForModel
 		}
-		var b bytes.Buffer
-		info, err := c.Pull(ctx, session, o, &b)
+		info, params, err := take(ctx, c, session, o, w)
 		if errors.Is(err, api.ErrNotModified) && ctx.Err() == nil {
 			continue
 		}
-		if err != nil {
-			return info, nil, fmt.Errorf("pull: %w", err)
-		}
-		params, err := w.decode(b.Bytes())
 		return info, params, err
 	}
+}
+
+// take pulls a model.
+func take(ctx context.Context, c *api.Client, session string, o api.PullOptions, w *wire) (api.ModelInfo, []float32, error) {
+	var b bytes.Buffer
+	info, err := c.Pull(ctx, session, o, &b)
+	if err != nil {
+		return info, nil, fmt.Errorf("pull: %w", err)
+	}
+	params, err := w.decode(b.Bytes())
+	return info, params, err
 }

@@ -11,6 +11,9 @@ import (
 	"github.com/fedmesh/fedmesh/mesh/meshtest/process"
 )
 
+// patience bounds what should take seconds, on a slow machine too.
+const patience = 5 * time.Minute
+
 // mesh is peers that run, and the ways to them. Sessions may follow each other on
 // it.
 type mesh struct {
@@ -22,7 +25,7 @@ type mesh struct {
 // startMesh starts peers with their data in a new folder.
 func startMesh(ctx context.Context, c Config, dir, name string) (_ *mesh, err error) {
 	m := &mesh{each: map[string]*api.Client{}}
-	m.cluster, err = process.NewCluster(process.Options{Binary: c.Fedmesh, N: c.Peers, Dir: filepath.Join(dir, name), Mesh: "mnist"})
+	m.cluster, err = process.NewCluster(process.Options{Binary: c.Fedmesh, N: c.Peers, Dir: filepath.Join(dir, name), Mesh: "mnist", ReadyTimeout: patience})
 	if err != nil {
 		return nil, err
 	}

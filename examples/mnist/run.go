@@ -65,7 +65,7 @@ func (m *mesh) try(ctx context.Context, c Config, t trial, d data, name string, 
 		return Result{}, fmt.Errorf("mnist: close the session: %w", err)
 	}
 	receipts, victim := stage.result()
-	verdict, err := process.Check(ctx, process.CheckOptions{Session: info.Key, Peers: m.cluster.Peers(), Receipts: receipts})
+	verdict, err := process.Check(ctx, process.CheckOptions{Session: info.Key, Peers: m.cluster.Peers(), Receipts: receipts, Timeout: patience})
 	if err != nil {
 		return Result{}, err
 	}

@@ -43,6 +43,11 @@ func (w *watcher) run(ctx context.Context) ([]Round, error) {
 		if err != nil {
 			return rounds, fmt.Errorf("mnist: watch round %d: %w", n, err)
 		}
+		if info.Round > uint64(n) { // nobody waits for who only watches: the training has gone on meanwhile
+			if info, params, err = take(ctx, w.any, w.session, api.PullOptions{Round: new(uint64(n))}, w.wire); err != nil {
+				return rounds, fmt.Errorf("mnist: watch round %d: %w", n, err)
+			}
+		}
 		if info.Round != uint64(n) {
 			return rounds, fmt.Errorf("mnist: watch: the model after round %d is that of round %d", n-1, info.Round)
 		}
