@@ -17,7 +17,7 @@ import fedmesh
 from .judge import Verdict, judge
 from .picture import picture
 from .processes import Failed
-from .scene import Plan, play
+from .scene import Plan, Seen, play
 from .table import table
 
 
@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--kill", type=int, default=5, help="the round in whose middle a federation and a peer are killed")
-    parser.add_argument("--round-timeout", type=float, default=15.0, help="seconds that a round waits for a federation")
+    parser.add_argument("--round-timeout", type=float, help="seconds that a round waits for a federation; else 3 times the slowest round alone, 15 at least")
     parser.add_argument("--dir", type=Path, help="keep all files and logs here; it must not be there yet")
     parser.add_argument("--picture", type=Path, help="draw the accuracies as SVG")
     parser.add_argument("--json", action="store_true", help="print what was seen as JSON in place of the table")
@@ -47,7 +47,7 @@ def main() -> int:
             return 1
         v = judge(plan, seen)
         plan.say("")
-        print(told(plan, v) if a.json else table(plan, seen, v), end="")
+        print(told(plan, seen, v) if a.json else table(plan, seen, v), end="")
         if a.picture is not None and not v.faults:
             a.picture.write_text(picture(plan, v))
     for fault in v.faults:
@@ -57,8 +57,8 @@ def main() -> int:
     return 1 if v.faults else 0
 
 
-def told(plan: Plan, v: Verdict) -> str:
-    run = {"flwr": version("flwr"), "seed": plan.seed, "kill": plan.kill, "round_timeout": plan.round_timeout}
+def told(plan: Plan, seen: Seen, v: Verdict) -> str:
+    run = {"flwr": version("flwr"), "seed": plan.seed, "kill": plan.kill, "round_timeout": seen.round_timeout}
     return json.dumps({**run, **dataclasses.asdict(v)}, indent=2) + "\n"
 
 

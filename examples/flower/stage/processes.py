@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -75,9 +76,11 @@ def descendants(pid: int) -> list[tuple[int, str]]:
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """One that is free now, and below those that the kernel gives to connections: whoever is to have it takes seconds to start."""
+    while True:
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", random.randrange(15000, 32768)))
+            return int(s.getsockname()[1])
 
 
 def listens(port: int) -> bool:
@@ -86,7 +89,7 @@ def listens(port: int) -> bool:
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
-def until(done: Callable[[], bool], what: str, seconds: float = 60, every: float = 0.1) -> None:
+def until(done: Callable[[], bool], what: str, seconds: float = 300, every: float = 0.1) -> None:
     end = time.monotonic() + seconds
     while not done():
         if time.monotonic() > end:

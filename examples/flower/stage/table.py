@@ -28,7 +28,7 @@ def table(plan: Plan, seen: Seen, v: Verdict) -> str:
         "",
         f"Killed: {killed(seen)}.",
         f"A round took {v.calm:.1f} s before that, at the median; the round of the kills {v.pause:.1f} s. From then on each lasts for the session's "
-        f"round timeout, {plan.round_timeout:.0f} s, since {SURVIVOR} is alone.",
+        f"round timeout, {seen.round_timeout:.0f} s, since {SURVIVOR} is alone.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -94,7 +94,7 @@ def local() -> Iterator[LocalMesh]:
 
 @pytest.fixture
 def mesh(local: LocalMesh) -> Iterator[fedmesh.Mesh]:
-    with fedmesh.Mesh(local.urls, timeout=30) as m:
+    with fedmesh.Mesh(local.urls, timeout=60) as m:
         yield m
 
 
@@ -125,6 +125,6 @@ TWO = {**ONE, "target_combiners": 2}
 
 
 def combiner(
-    mesh: fedmesh.Mesh, session: str, name: str = "north", open: Mapping[str, Any] | None = ONE, patience: float = 30
+    mesh: fedmesh.Mesh, session: str, name: str = "north", open: Mapping[str, Any] | None = ONE, patience: float = 60
 ) -> MeshStrategy:
     return MeshStrategy(FedAvg(), mesh, session, combiner=name, open=open, patience=patience)

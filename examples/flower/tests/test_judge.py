@@ -34,7 +34,7 @@ class Run:
                 self.tell(run, name, 0, "seed")
         for r in range(1, ROUNDS + 1):
             self.round(r, [SURVIVOR, VICTIM] if r < KILL else [SURVIVOR], rng)
-        self.seen = Seen(["flwr-serverapp"], 0.0, self.rounds, self.models)
+        self.seen = Seen(["flwr-serverapp"], 0.0, self.rounds, self.models, 15.0)
 
     def round(self, r: int, names: list[str], rng: np.random.Generator) -> None:
         updates, total, terms = [], 0, np.zeros((40, 10))

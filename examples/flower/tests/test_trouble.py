@@ -9,10 +9,11 @@ from pathlib import Path
 import fedmesh
 import numpy as np
 import pytest
-from fedmesh.local import LocalMesh, find, free_ports
+from fedmesh.local import LocalMesh, find
 from flwr.app import ArrayRecord
 
 from fedmesh_flower import MeshRefused
+from fedmesh_flower._link import Update
 
 from .conftest import TWO, arrays, combiner, record, reply, sent, train, until, values
 
@@ -37,10 +38,11 @@ def test_a_peer_that_dies_is_not_noticed(own: LocalMesh) -> None:
 def test_a_mesh_that_is_away(own: LocalMesh, flower: list[str]) -> None:
     """Goes on with its own mean, delivers later, and each update counts once."""
     with fedmesh.Mesh(own.urls) as mesh:
-        strategy = combiner(mesh, "s", patience=3)
+        strategy = combiner(mesh, "s")
         model, _ = train(strategy, record(arrays()), [reply(arrays(1), 10)])
         for peer in own.names:
             own.kill(peer)
+        strategy._link._patience = 1  # while nobody answers; else as long as it takes
         assert model is not None
         model, told = train(strategy, model, [reply(arrays(4), 10)], 2)
         assert values(model) == {"w": 4, "b": 4} and told is not None and "mesh-round" not in told
@@ -48,6 +50,7 @@ def test_a_mesh_that_is_away(own: LocalMesh, flower: list[str]) -> None:
         assert len(away) == 1 and "goes on with its own mean; its update is pushed when the mesh is back" in away[0]
         for peer in own.names:
             own.restart(peer)
+        strategy._link._patience = 60
         assert model is not None
         model, told = train(strategy, model, [reply(arrays(6), 10)], 3)
         assert any("back; the update" in line for line in flower)
@@ -56,9 +59,17 @@ def test_a_mesh_that_is_away(own: LocalMesh, flower: list[str]) -> None:
         assert len(updates) == len({(u.combiner, u.id) for u in updates}) == 3
 
 
-def test_a_server_that_starts_again_counts_once(mesh: fedmesh.Mesh, name: str, flower: list[str]) -> None:
-    before, other = combiner(mesh, name, open=TWO, patience=1), combiner(mesh, name, "south", TWO)
-    _, told = train(before, record(arrays()), [reply(arrays(1), 10)])
+def test_a_server_that_starts_again_counts_once(mesh: fedmesh.Mesh, name: str, flower: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    before, other = combiner(mesh, name, open=TWO), combiner(mesh, name, "south", TWO)
+    sent(before, record(arrays()))
+    push = before._link._push
+
+    def then_give_up(update: Update) -> None:
+        push(update)
+        before._link._patience = 0.5  # nothing will come before it starts again
+
+    monkeypatch.setattr(before._link, "_push", then_give_up)
+    _, told = before.aggregate_train(1, [reply(arrays(1), 10)])
     assert told is not None and "mesh-round" not in told, "delivered, but the round waits for the other"
     again = combiner(mesh, name, open=TWO)
     sent(again, record(arrays()))
@@ -93,8 +104,9 @@ def test_two_that_open_at_once(mesh: fedmesh.Mesh, name: str, flower: list[str],
 def test_a_mesh_that_is_away_for_long(own: LocalMesh, flower: list[str]) -> None:
     """As many updates wait as the memory is meant for."""
     with fedmesh.Mesh(own.urls) as mesh:
-        strategy = combiner(mesh, "s", patience=0.3)
+        strategy = combiner(mesh, "s")
         model: ArrayRecord | None = strategy.join(record(arrays()))
+        strategy._link._patience = 0.3
         for peer in own.names:
             own.kill(peer)
         for number in range(1, 7):
@@ -108,14 +120,15 @@ def test_a_mesh_that_is_away_for_long(own: LocalMesh, flower: list[str]) -> None
 def test_what_is_learned_while_the_mesh_is_away_counts_once(own: LocalMesh) -> None:
     """Four rounds, each one further than the one before. The first starts from the session's model, the others from the federation's own."""
     with fedmesh.Mesh(own.urls, timeout=30) as mesh:
-        strategy = combiner(mesh, "s", patience=0.5)
+        strategy = combiner(mesh, "s")
         model: ArrayRecord | None = strategy.join(record(arrays()))
+        strategy._link._patience = 0.5
         for peer in own.names:
             own.kill(peer)
         for number in range(1, 5):
             assert model is not None
             model, _ = train(strategy, model, [reply(arrays(number), 1)], number)
-        strategy._link._patience = 30
+        strategy._link._patience = 60
         for peer in own.names:
             own.restart(peer)
         assert model is not None
@@ -156,17 +169,16 @@ def test_a_session_closed_in_the_middle(mesh: fedmesh.Mesh, name: str, flower: l
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """A peer that asks for tokens: its address, and the token of a combiner."""
-    binary, (api, gossip) = str(find()), free_ports(1)[0]
-    new = [binary, "token", "new", "--name", "north", "--file", "tokens", "--role", "combiner"]
-    token = subprocess.run(new, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
-    node = [binary, "node", "--name", "a", "--data-dir", "data", "--tokens-file", "tokens"]
-    node += ["--listen", f"127.0.0.1:{api}", "--gossip", f"127.0.0.1:{gossip}"]
-    with open(tmp_path / "log", "wb") as log:
-        process = subprocess.Popen(node, cwd=tmp_path, stdout=log, stderr=log)
-    yield f"127.0.0.1:{api}", token  # the strategy waits until it is up
-    process.kill()
-    process.wait()
+    """A peer that asks for tokens: its URL, and the token of a combiner."""
+    tokens = str(tmp_path / "tokens")
+
+    def new(role: str) -> str:
+        command = [str(find()), "token", "new", "--name", role, "--file", tokens, "--role", role]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    token = new("combiner")
+    with LocalMesh(names=("a",), args=["--tokens-file", tokens], token=new("reader")) as peers:
+        yield peers.url("a"), token
 
 
 def test_a_token(guarded: tuple[str, str], flower: list[str]) -> None:

@@ -18,7 +18,7 @@ class Cluster(LocalMesh):
         """Wait until every peer has the session and its model."""
 
         def at(url: str) -> bool:
-            with fedmesh.Mesh(url, timeout=10) as m:
+            with fedmesh.Mesh(url, timeout=60) as m:
                 try:
                     return bool(m.session(session).info().model)
                 except fedmesh.UnknownSession:

@@ -30,12 +30,15 @@ class Guarded:
         self._certificates()
         for name, args in {"c1": ["combiner", "--combiner", "c1", "--session", "s"], "op": ["operator"], "reader": ["reader"]}.items():
             self.tokens[name] = self._run(self.binary, "token", "new", "--name", name, "--file", str(folder / "tokens"), "--role", *args).strip()
+        self.start()
+
+    def start(self) -> None:
         api, gossip = free_ports(1)[0]
         self.address = f"127.0.0.1:{api}"
-        args = ["--listen", self.address, "--gossip", f"127.0.0.1:{gossip}", "--data-dir", str(folder / "data"), "--name", "a"]
+        args = ["--listen", self.address, "--gossip", f"127.0.0.1:{gossip}", "--data-dir", str(self.folder / "data"), "--name", "a"]
         args += ["--tls-cert", "peer.pem", "--tls-key", "peer.key", "--tls-ca", "ca.pem", "--tls-client-auth", "require"]
-        with open(folder / "log", "wb") as log:
-            self.process = subprocess.Popen([self.binary, "node", *args, "--tokens-file", "tokens"], cwd=folder, stdout=log, stderr=log)
+        with open(self.folder / "log", "wb") as log:
+            self.process = subprocess.Popen([self.binary, "node", *args, "--tokens-file", "tokens"], cwd=self.folder, stdout=log, stderr=log)
 
     def _certificates(self) -> None:
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -49,7 +52,7 @@ class Guarded:
     def _run(self, *args: str) -> str:
         return subprocess.run(args, cwd=self.folder, check=True, capture_output=True, text=True).stdout
 
-    def mesh(self, token: str = "", cert: bool = True, timeout: float = 30) -> fedmesh.Mesh:
+    def mesh(self, token: str = "", cert: bool = True, timeout: float = 60) -> fedmesh.Mesh:
         pair = (str(self.folder / "peer.pem"), str(self.folder / "peer.key"))
         said = self.tokens.get(token, token) or None
         return fedmesh.Mesh(self.address, said, self.folder / "ca.pem", pair if cert else None, timeout, combiner="c1")
@@ -63,13 +66,17 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     try:
 
         def up() -> bool:
+            if g.process.poll() is not None:
+                said = (g.folder / "log").read_text()
+                assert "address already in use" in said, said
+                g.start()  # somebody else got a port first
             try:
-                with g.mesh("op", timeout=1) as m:
+                with g.mesh("op", timeout=5) as m:
                     return bool(m.status().self == "a")
             except fedmesh.TimedOut:
                 return False
 
-        until(up, f"a peer with TLS and tokens, see {g.folder}/log", 30)
+        until(up, f"a peer with TLS and tokens, see {g.folder}/log")
         yield g
     finally:
         g.process.kill()
@@ -98,7 +105,7 @@ def test_no_certificate_is_no_answer(guarded: Guarded) -> None:
 
 
 def test_a_peer_that_the_authority_does_not_know(guarded: Guarded) -> None:
-    with fedmesh.Mesh("https://" + guarded.address, timeout=1) as m, pytest.raises(fedmesh.TimedOut, match="(?i)certificate"):
+    with fedmesh.Mesh("https://" + guarded.address, timeout=3) as m, pytest.raises(fedmesh.TimedOut, match="(?i)certificate"):
         m.sessions()
 
 

@@ -18,7 +18,7 @@ def test_a_round(cluster: Cluster, name: str) -> None:
         async with fedmesh.AsyncMesh(cluster.urls, timeout=60) as mesh:
             s = await mesh.open(name, arrays(), {**CONFIG, "target_combiners": 3})
             seed = await s.pull()
-            waiting = asyncio.ensure_future(s.pull(seed, wait=30))
+            waiting = asyncio.ensure_future(s.pull(seed, wait=60))
             receipts = await asyncio.gather(*(s.push(arrays(i), 1, seed, combiner=f"c{i}") for i in range(3)))
             assert {r.combiner for r in receipts} == {"c0", "c1", "c2"} and all(len(r.copies) == 2 for r in receipts)
             model = await waiting

@@ -102,5 +102,5 @@ def test_peers_that_ask_for_tokens(tmp_path: pathlib.Path) -> None:
 
     (tmp_path / "peer").write_text(new("peer"))
     with LocalMesh(names=("x", "y"), args=["--tokens-file", str(tokens), "--peer-token-file", str(tmp_path / "peer")], token=new("reader")) as peers:
-        with fedmesh.Mesh(peers.urls, timeout=10) as mesh, pytest.raises(fedmesh.Unauthorized):
+        with fedmesh.Mesh(peers.urls, timeout=60) as mesh, pytest.raises(fedmesh.Unauthorized):
             mesh.status()

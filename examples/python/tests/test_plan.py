@@ -95,6 +95,22 @@ def test_the_timeout_bounds_it() -> None:
     assert max(f.slept) <= 3 and (e.value.base, e.value.id) == ("b" * 64, "i")
 
 
+def test_the_end_of_the_timeout_hides_no_failure() -> None:
+    def script(a: Ask) -> Reply:
+        if len(f.asked) == 1:
+            return Unreachable("no good certificate")
+        f.now = 30  # in the middle of the second attempt
+        return Unreachable("the peer stalled")
+
+    f = Fake(script)
+    with pytest.raises(fedmesh.TimedOut, match="no good certificate"):
+        f.run(push(f, timeout=20))
+    assert len(f.asked) == 2
+    f = Fake(lambda a: Unreachable("the peer stalled") if f.now < 1 else Unreachable("reset"), urls="a")
+    with pytest.raises(fedmesh.TimedOut, match="reset"):
+        f.run(push(f, timeout=20))
+
+
 def test_a_failed_peer_comes_last() -> None:
     f = Fake(lambda a: Unreachable("reset") if a.peer == "http://a" else reply(201, RECEIPT))
     f.run(push(f))

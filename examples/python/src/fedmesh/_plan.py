@@ -149,7 +149,8 @@ class Peers:
                         rest = min(p.retry_after, MAX_RETRY_AFTER)
                         resting[peer] = self.clock() + rest
                 except Unreachable as e:
-                    last = e
+                    if last is None or self.clock() < deadline:  # one that the end of the timeout cut short says less than the one before
+                        last = e
                 else:
                     self.mark(peer, 0.0)
                     return result
