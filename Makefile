@@ -51,10 +51,10 @@ vet:
 
 race: ## all tests but the timed ones, under the race detector
 	@test -n "$(RACE)" || echo "no C compiler found: running without the race detector"
-	$(GO) test $(RACE) -timeout 9m -skip '^$(PROCESS)$$' ./...
+	$(GO) test $(RACE) -timeout 20m -skip '^$(PROCESS)$$' ./...
 
 process: ## real processes, killed and restarted at random
-	$(GO) test -count=1 -timeout 6m -v -run '^$(PROCESS)$$' ./cmd/fedmesh
+	$(GO) test -count=1 -timeout 15m -v -run '^$(PROCESS)$$' ./cmd/fedmesh
 
 test-net: ## peers on networks that are cut, slow and lossy (Linux and root; ARGS=-net.cut=60s for a long cut)
 	@test "$$(uname -s)" = Linux || { echo "test-net: network namespaces are Linux's, this is $$(uname -s)" >&2; exit 1; }
@@ -129,7 +129,7 @@ test-flower: ## real Flower over the mesh: two federations, one killed; and the 
 	fi
 
 nested:
-	@set -e; for m in $(NESTED); do echo "== $$m"; (cd $$m && $(GO) vet ./... && $(GO) test ./...); done
+	@set -e; for m in $(NESTED); do echo "== $$m"; (cd $$m && $(GO) vet ./... && $(GO) test -timeout 20m ./...); done
 
 $(GOLANGCI):
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
