@@ -98,7 +98,7 @@ func (g *gate) judge(b []byte) (reason string) {
 	}
 	plain, n, err := g.keys.open(body, g.label[2:])
 	switch {
-	case err != nil && checkPacket(b) == nil:
+	case err != nil && isPlain(b):
 		return reasonPlain
 	case err != nil:
 		return reasonUnauthentic

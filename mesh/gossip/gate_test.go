@@ -246,6 +246,8 @@ func TestForged(t *testing.T) {
 			{"\x00" + seal(own, user, mesh)[1:], "unauthentic"}, // memberlist's older format
 			{"", "unauthentic"},
 			{strings.Repeat("\xff", 1400), "unauthentic"},
+			{"\x01\x80" + strings.Repeat("n", 60), "unauthentic"},                      // what is sealed may begin like a message
+			{"\x01\x81\xa4Node\xa1a" + strings.Repeat("n", 60), "unauthentic"},         // however long that goes on
 			{seal(own, "\x00\x81\xa4Node\xc9\xfd\x8e\xb4\xa3\xff", mesh), "malformed"}, // a member gone wrong
 			{seal(own, "", mesh), "malformed"},
 		} {

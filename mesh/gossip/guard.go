@@ -31,17 +31,24 @@ const (
 var errMalformed = errors.New("gossip: malformed")
 
 // checkPacket says whether a datagram is safe for memberlist to decode.
-func checkPacket(b []byte) error {
+func checkPacket(b []byte) error { return checkMessage(message(b), 0, false) }
+
+// isPlain says whether a datagram is what a member sends that has no keys: it ends where its message does. What is encrypted may begin
+// like a message.
+func isPlain(b []byte) bool { return checkMessage(message(b), 0, true) == nil }
+
+// message is a datagram without its label and checksum.
+func message(b []byte) []byte {
 	if len(b) >= 2 && b[0] == typeLabel {
 		b = b[min(len(b), 2+int(b[1])):]
 	}
 	if len(b) >= 5 && b[0] == typeCRC {
 		b = b[5:]
 	}
-	return checkMessage(b, 0)
+	return b
 }
 
-func checkMessage(b []byte, depth int) error {
+func checkMessage(b []byte, depth int, whole bool) error {
 	if len(b) == 0 {
 		return errMalformed
 	}
@@ -49,12 +56,15 @@ func checkMessage(b []byte, depth int) error {
 	case t == typeUser:
 		return nil
 	case t == typeCompound && depth == 0:
-		return checkCompound(b[1:])
+		return checkCompound(b[1:], whole)
 	case t < typePushPull || t == typeNack:
 		var w walker
-		for _, c := range b[1:] {
-			if err := w.feed(c); err != nil || w.done {
+		for i, c := range b[1:] {
+			if err := w.feed(c); err != nil {
 				return err
+			}
+			if w.done {
+				return follows(b[2+i:], whole)
 			}
 		}
 		return fmt.Errorf("%w: message of type %d is cut short", errMalformed, t)
@@ -64,7 +74,15 @@ func checkMessage(b []byte, depth int) error {
 	}
 }
 
-func checkCompound(b []byte) error {
+// follows refuses what follows a message that is to be whole.
+func follows(rest []byte, whole bool) error {
+	if whole && len(rest) > 0 {
+		return fmt.Errorf("%w: %d bytes follow", errMalformed, len(rest))
+	}
+	return nil
+}
+
+func checkCompound(b []byte, whole bool) error {
 	if len(b) == 0 || len(b) < 1+2*int(b[0]) {
 		return fmt.Errorf("%w: compound is cut short", errMalformed)
 	}
@@ -74,12 +92,12 @@ func checkCompound(b []byte) error {
 		if n > len(rest) {
 			return fmt.Errorf("%w: compound is cut short", errMalformed)
 		}
-		if err := checkMessage(rest[:n], 1); err != nil {
+		if err := checkMessage(rest[:n], 1, whole); err != nil {
 			return err
 		}
 		rest = rest[n:]
 	}
-	return nil
+	return follows(rest, whole)
 }
 
 // streamGuard checks a stream as it is read: a label, a type, then objects, then
