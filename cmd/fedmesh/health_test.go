@@ -9,6 +9,7 @@ import (
 func TestHealth(t *testing.T) {
 	p, sh := serve(t)
 	url := sh.env["FEDMESH_PEERS"]
+	sh.env["FEDMESH_TIMEOUT"] = "1m"
 	if out := sh.ok(t, "health", url); out != "ok\n" {
 		t.Errorf("printed %q", out)
 	}

@@ -26,7 +26,7 @@ func TestTokensProcess(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	dir := t.ArtifactDir()
 	binary, err := process.Build(ctx, "../..", dir, buildArgs()...)
@@ -49,7 +49,7 @@ func TestTokensProcess(t *testing.T) {
 		}
 	}
 	cluster, err := process.NewCluster(process.Options{
-		Binary: binary, N: 3, Dir: dir, ExtraArgs: []string{"--tokens-file", file, "--peer-token-file", files["peer"], "--log-level", "debug"},
+		Binary: binary, N: 3, Dir: dir, ReadyTimeout: 2 * time.Minute, ExtraArgs: []string{"--tokens-file", file, "--peer-token-file", files["peer"], "--log-level", "debug"},
 	})
 	if err != nil {
 		t.Fatal(err)

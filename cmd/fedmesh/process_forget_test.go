@@ -22,7 +22,7 @@ func TestForgetProcess(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cluster, binary := startCluster(ctx, t, 3)
 	run := func(args ...string) (out string, code int) {
@@ -125,7 +125,7 @@ func TestForgetProcess(t *testing.T) {
 	if _, err := client.CloseSession(ctx, "s"); err != nil {
 		t.Fatal(err)
 	}
-	verdict, err := process.Check(ctx, process.CheckOptions{Session: "s", Peers: cluster.Peers(), Receipts: receipts, Timeout: 30 * time.Second})
+	verdict, err := process.Check(ctx, process.CheckOptions{Session: "s", Peers: cluster.Peers(), Receipts: receipts, Timeout: time.Minute})
 	if err == nil {
 		err = verdict.Err()
 	}

@@ -55,7 +55,7 @@ func TestRequestInTwoLogs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cluster, binary := startCluster(ctx, t, 3, "--log-level", "debug")
 	layout, err := smallLayout()

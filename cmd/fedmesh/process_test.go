@@ -333,7 +333,7 @@ func startCluster(ctx context.Context, t *testing.T, n int, args ...string) (clu
 	if err != nil {
 		t.Fatal(err)
 	}
-	cluster, err = process.NewCluster(process.Options{Binary: binary, N: n, Dir: dir, ExtraArgs: args})
+	cluster, err = process.NewCluster(process.Options{Binary: binary, N: n, Dir: dir, ExtraArgs: args, ReadyTimeout: 2 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

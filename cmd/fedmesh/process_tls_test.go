@@ -154,7 +154,7 @@ func TestRotationOfEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.cluster, err = process.NewCluster(process.Options{
-		Binary: m.binary, N: 3, Dir: m.dir, TLS: m.client.Client(),
+		Binary: m.binary, N: 3, Dir: m.dir, TLS: m.client.Client(), ReadyTimeout: 2 * time.Minute,
 		NodeArgs: func(name string) []string {
 			f := m.issue(name, old, certtest.Cert{}, old)
 			keyring := filepath.Join(m.dir, name+".keyring")

@@ -16,6 +16,7 @@ type network struct {
 	name      string
 	combiners []combiner
 	storage   int
+	last      int    // its control loop begins no round after this one, where it is to be killed by then; 0: it lives
 	hosts     *child // combiners and storage
 	control   *child
 	clients   []*child
@@ -95,6 +96,9 @@ func (n *network) up(ctx context.Context, s *scene, rounds int, hooks bool) erro
 			return err
 		}
 		n.clients = append(n.clients, p)
+	}
+	if n.last > 0 {
+		rounds = n.last
 	}
 	n.control, err = s.start("control-"+n.name, s.python.path, []string{
 		script("control.py"), "--name", n.name, "--storage", fmt.Sprint(n.storage), "--rounds", fmt.Sprint(rounds), "--clients", fmt.Sprint(clientsEach),

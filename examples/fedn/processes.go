@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -137,26 +138,25 @@ func (p *child) kill() {
 	<-p.done
 }
 
-// ports returns free ports of the loopback interface.
+// ports returns free ports of the loopback interface, below those that systems give to connections: whoever is to have one takes seconds to start.
 func ports(n int) ([]int, error) {
+	const low, high, tries = 15000, 32768, 1000
 	var out []int
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	var last error
+	for range tries {
+		if len(out) == n {
+			return out, nil
+		}
+		port := low + rand.IntN(high-low)
+		ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
-			return nil, fmt.Errorf("fedn: %w", err)
+			last = err
+			continue
 		}
 		defer ln.Close() // all are taken at the same time, so they differ
-		_, port, err := net.SplitHostPort(ln.Addr().String())
-		if err != nil {
-			return nil, fmt.Errorf("fedn: %w", err)
-		}
-		n, err := strconv.Atoi(port)
-		if err != nil {
-			return nil, fmt.Errorf("fedn: %w", err)
-		}
-		out = append(out, n)
+		out = append(out, port)
 	}
-	return out, nil
+	return nil, fmt.Errorf("fedn: find %d free ports: %w", n, last)
 }
 
 // await waits until ok, looking now and then.

@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	roundPatience = 60 * time.Second // FEDn's, for one round
+	roundPatience = 4 * time.Minute // FEDn's, for one round
+	roundTimeout  = time.Minute     // the mesh's, counted from where the round before ended: all four are in within that, however slow the machine
 	session       = "digits"
 )
 
@@ -66,11 +67,12 @@ func (s *scene) updateOf(client string, round int) string {
 // peer is the first of some.
 func (s *scene) mesh(ctx context.Context, ns []*network) error {
 	var err error
-	s.cluster, err = process.NewCluster(process.Options{Binary: s.fedmesh, N: 3, Dir: filepath.Join(s.dir, "peers"), Mesh: "fedn"})
+	s.cluster, err = process.NewCluster(process.Options{Binary: s.fedmesh, N: 3, Dir: filepath.Join(s.dir, "peers"), Mesh: "fedn", ReadyTimeout: roundPatience})
 	if err != nil {
 		return err
 	}
-	if err := s.cluster.Start(ctx); err != nil {
+	// A session opened before they have met could begin with a round without content.
+	if err := errors.Join(s.cluster.Start(ctx), s.cluster.Together(ctx, "")); err != nil {
 		return err
 	}
 	i := 0
@@ -82,7 +84,7 @@ func (s *scene) mesh(ctx context.Context, ns []*network) error {
 			i++
 			_, err := s.start("gateway-"+c.name, s.fedmesh, []string{
 				"fedn", "--combiner", c.name, "--session", session, "--data-dir", filepath.Join(s.dir, "gateway-"+c.name), "--peers", strings.Join(urls, ","),
-				"--listen", fmt.Sprintf("127.0.0.1:%d", c.hooks), "--target-combiners", "4", "--round-timeout", "20s", "--log-format", "json",
+				"--listen", fmt.Sprintf("127.0.0.1:%d", c.hooks), "--target-combiners", "4", "--round-timeout", roundTimeout.String(), "--log-format", "json",
 			})
 			if err != nil {
 				return err
@@ -122,17 +124,23 @@ func (s *scene) gatewayRounds(c combiner) ([]done, error) {
 	return out, nil
 }
 
-// peerRounds asks each living peer for the models of the session's rounds, by peer and round.
-func (s *scene) peerRounds(ctx context.Context) (map[string][]api.RoundInfo, error) {
+// peerRounds asks each living peer for the models of the session's first so many rounds, by peer and round. One that is behind is waited for.
+func (s *scene) peerRounds(ctx context.Context, n int) (map[string][]api.RoundInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, roundPatience)
+	defer cancel()
 	out := map[string][]api.RoundInfo{}
 	for _, p := range s.cluster.Peers() {
 		c, err := api.NewClient([]string{p.URL}, api.ClientOptions{Passes: 5})
-		if err == nil {
-			out[p.Name], err = process.AllRounds(ctx, c, session)
-			c.Close()
-		}
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("fedn: rounds of peer %s", p.Name), err)
+			return nil, fmt.Errorf("fedn: %w", err)
+		}
+		last := await(ctx, fmt.Sprintf("peer %s has not computed %d rounds", p.Name, n), func() bool {
+			out[p.Name], err = process.AllRounds(ctx, c, session)
+			return err == nil && len(out[p.Name]) >= n && !slices.ContainsFunc(out[p.Name][:n], func(r api.RoundInfo) bool { return r.Model == "" })
+		})
+		c.Close()
+		if last != nil {
+			return nil, errors.Join(last, err)
 		}
 	}
 	return out, nil

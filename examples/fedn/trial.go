@@ -38,6 +38,7 @@ func (s *scene) meshed(ctx context.Context) (_ []roundResult, err error) {
 	if err := s.mesh(ctx, ns); err != nil {
 		return nil, err
 	}
+	ns[1].last = controlDie
 	if err := s.networks(ctx, ns, rounds, true); err != nil {
 		return nil, err
 	}
@@ -88,7 +89,7 @@ func (s *scene) meshed(ctx context.Context) (_ []roundResult, err error) {
 
 // fill completes the results with what the files, the gateways and the peers tell.
 func (s *scene) fill(ctx context.Context, ns []*network, results []roundResult) error {
-	peers, err := s.peerRounds(ctx)
+	peers, err := s.peerRounds(ctx, len(results))
 	if err != nil {
 		return err
 	}
@@ -161,9 +162,6 @@ func (s *scene) fill(ctx context.Context, ns []*network, results []roundResult) 
 			}
 		}
 		for name, rounds := range peers {
-			if len(rounds) < res.Round {
-				return fmt.Errorf("fedn: peer %s has %d rounds, not %d", name, len(rounds), res.Round)
-			}
 			res.Peers[name] = rounds[res.Round-1].Model
 		}
 	}
@@ -186,6 +184,7 @@ func (s *scene) stock(ctx context.Context) ([]stockResult, error) {
 		return nil, err
 	}
 	const rounds, dies = 3, 2
+	ns[1].last = dies
 	if err := s.networks(ctx, ns, rounds, false); err != nil {
 		return nil, err
 	}

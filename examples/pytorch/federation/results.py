@@ -19,7 +19,7 @@ from fedmesh.local import LocalMesh
 from .judge import Death, View
 from .net import Net, accuracy
 
-PATIENCE = 60.0  # seconds until all is final everywhere
+PATIENCE = 300.0  # seconds until all is final everywhere
 
 
 @dataclass(frozen=True)
