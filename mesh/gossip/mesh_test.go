@@ -198,6 +198,17 @@ func TestLeave(t *testing.T) {
 	})
 }
 
+// TestAllMeetAtOnce checks that news reaches all by gossip alone, not only with the next exchange of states.
+func TestAllMeetAtOnce(t *testing.T) {
+	for range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNetwork(t, 1)
+			n.SetLink(lan())
+			startFiveWithin(t, n, 3*time.Second, nil)
+		})
+	}
+}
+
 func TestLossyNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t, 1)

@@ -32,7 +32,7 @@ type relay struct {
 
 func newRelay(numNodes func() int, most, small int, m *metrics) *relay {
 	return &relay{
-		queue:   &memberlist.TransmitLimitedQueue{NumNodes: numNodes, RetransmitMult: 4},
+		queue:   &memberlist.TransmitLimitedQueue{NumNodes: numNodes, RetransmitMult: retransmitMult},
 		most:    most,
 		fits:    relayHeader + 1 + small,
 		metrics: m,
