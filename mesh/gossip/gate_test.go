@@ -34,10 +34,13 @@ func (t *tap) on(tb testing.TB, c *gossip.Config) {
 }
 
 func (t *tap) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
-	t.mu.Lock()
-	t.packets = append(t.packets, bytes.Clone(b))
-	t.mu.Unlock()
-	return t.NodeAwareTransport.WriteToAddress(b, a)
+	at, err := t.NodeAwareTransport.WriteToAddress(b, a)
+	if err == nil { // after its end a member may still try
+		t.mu.Lock()
+		t.packets = append(t.packets, bytes.Clone(b))
+		t.mu.Unlock()
+	}
+	return at, err
 }
 
 func (t *tap) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
