@@ -165,7 +165,7 @@ func TestReplayed(t *testing.T) {
 		if a.got("packet") != 10 || a.got(stream) != 10 {
 			t.Fatalf("%d and %d messages", a.got("packet"), a.got(stream))
 		}
-		if err := b.Leave(time.Second); err != nil {
+		if err := b.Leave(5 * time.Second); err != nil {
 			t.Fatal(err)
 		}
 		within(t, 5*time.Second, "b left", allSee([]*node{a}, "a:alive b:left"))

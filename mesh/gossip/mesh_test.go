@@ -186,7 +186,7 @@ func TestLeave(t *testing.T) {
 				t.Error("last words lost")
 			}
 		}
-		if err := nodes[1].Leave(time.Second); err != nil {
+		if err := nodes[1].Leave(5 * time.Second); err != nil {
 			t.Error(err)
 		}
 		nodes[1] = start(t, n, "b", nil)
@@ -236,7 +236,7 @@ func TestNoSeeds(t *testing.T) {
 			t.Errorf("a mesh of one sees %q", got)
 		}
 		a.Broadcast([]byte("nobody hears"))
-		if err := a.Leave(time.Second); err != nil {
+		if err := a.Leave(5 * time.Second); err != nil {
 			t.Error(err)
 		}
 	})
@@ -292,7 +292,7 @@ func TestSavedPeers(t *testing.T) {
 		b = start(t, n, "b", keep)
 		within(t, 30*time.Second, "found without a seed", allSee([]*node{b, c}, "b:alive c:alive"))
 		// One that leaves is not saved.
-		_ = c.Leave(time.Second)
+		_ = c.Leave(5 * time.Second)
 		time.Sleep(5 * time.Second)
 		mu.Lock()
 		defer mu.Unlock()

@@ -18,12 +18,12 @@ func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t, 1)
 		nodes := startFive(t, n, nil)
-		if err := nodes[1].Stop(time.Second); err != nil {
+		if err := nodes[1].Stop(5 * time.Second); err != nil {
 			t.Fatal(err)
 		}
 		rest := []*node{nodes[0], nodes[2], nodes[3], nodes[4]}
 		within(t, time.Second, "the others know, and do not take it for one that left", allSee(rest, strings.Replace(allAlive, "b:alive", "b:dead", 1)))
-		if err := nodes[1].Stop(time.Second); err != nil {
+		if err := nodes[1].Stop(5 * time.Second); err != nil {
 			t.Error(err)
 		}
 		nodes[1] = start(t, n, "b at another address", func(c *gossip.Config) { c.Name = "b" })
